@@ -122,5 +122,5 @@ def unknown_name(
     names = sorted(registered)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}" if names else ""
-    message = " ".join(filter(None, (hint, otherwise)))
+    message = f"{hint} {otherwise or ''}".strip() if hint else (otherwise or "").strip("()")
     return InputError(f"unknown {kind} {name!r}", where=where, hint=message or None, code="unknown-name")

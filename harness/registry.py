@@ -61,6 +61,11 @@ class ModelEntry:
         """`PATH.py:CLASS` of a model that is a class in a file; empty for every other one."""
         return self.target if is_file_target(self.target) else ""
 
+    @property
+    def argument(self) -> str:
+        """MODEL of a command: the name, or the file of a class that no package registers."""
+        return self.file or self.name
+
     def load(self) -> type[Recommender[Any]]:
         """The class. Raises `InputError` for one of somebody else's that cannot be loaded."""
         if self.file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -42,6 +43,7 @@ def test_a_model_in_a_file(harness: Harness, toy: str) -> None:  # noqa: F811
     assert done.code == 0, done.err
     record = json.loads(done.out)
     assert record["model"] == "my_model:Model" and record["metrics"]["test"]["ndcg@10"] > 0.5
+    assert record["cost"]["parameters"] is None, "not 0: the class does not state its size"
     assert "/my_model@Model/toy/" in record["path"].replace(os.sep, "/")
     result = harness("recommend", "my_model:Model", "--history", "i3", "-k", "1", "--json")
     assert json.loads(result.out)["recommendations"][0]["items"][0]["item"] == "i4", result.err
@@ -54,6 +56,23 @@ def test_a_model_in_a_file(harness: Harness, toy: str) -> None:  # noqa: F811
     Path("my_model.py").write_text(text.replace("0.01", "0.02"))
     other = harness("run", "./my_model.py:Model", "-d", toy, "--set", "my_model.smoothing=0.01", "--json")
     assert json.loads(other.out)["run_id"] != record["run_id"], "the content of the file is part of the key"
+
+
+def test_a_model_in_a_file_in_grids_and_studies(harness: Harness, toy: str) -> None:  # noqa: F811
+    """As `harness run` takes it, in this process and in others; the printed command repeats the best settings."""
+    files(Path())
+    Path("grid.yaml").write_text("changes:\n  small:\n    my_model.size: 2\n")
+    Path("space.yaml").write_text("space:\n  my_model.size: {low: 2, high: 8}\n")
+    for workers in ((), ("--workers", "2", "--seeds", "2")):
+        done = harness("ablate", "./my_model.py:Model", "-d", toy, "--grid", "grid.yaml", *workers, "--json")
+        assert done.code == 0 and [row["n"] for row in json.loads(done.out)["rows"]] == [1, 1], done.err
+    done = harness("tune", "./my_model.py:Model", "-d", toy, "--trials", "1")
+    assert done.code == 2 and "my_model:Model has no search space of its own; give a .yaml file" in done.err
+    done = harness("tune", "./my_model.py:Model", "-d", toy, "--space", "space.yaml", "--trials", "2")
+    assert done.code == 0, done.err
+    command = shlex.split(next(line for line in done.err.splitlines() if line.startswith("harness run ")))
+    repeated = harness(*command[1:], "--json")
+    assert repeated.code == 0 and json.loads(repeated.out)["effort"]["trials"] == 2, repeated.err
 
 
 @pytest.mark.parametrize(

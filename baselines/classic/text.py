@@ -50,7 +50,7 @@ def tfidf(
     except ValueError as error:  # the vocabulary is empty
         message = f"no item has a word of its own in {', '.join(chosen)}"
         raise InputError(
-            message, where=location, hint="choose fields that this data set has", code="empty-data"
+            message, where=location, hint="choose others: --set textknn.fields=… (graph.fields=…)", code="empty-data"
         ) from error
     vectors = sparse.csr_array(result, dtype=np.float64)
     vectors.sort_indices()  # fixes the order of summation in products

@@ -59,6 +59,7 @@ def codes(
     dataset: Dataset,
     rankings: Rankings = None,
     protocol: Protocol = None,
+    sets: Sets = None,
     order: Order = None,
     reading: Reading = PLAIN,
     as_json: AsJson = False,
@@ -72,7 +73,7 @@ def codes(
     from harness.runs.api import load_split
     from harness.runs.external import measured_codes
 
-    loaded, split = load_split(dataset, order, reading, protocol)
+    loaded, split = load_split(dataset, order, reading, protocol, sets)
     table = CodeTable.read(index, loaded.items)
     health = inspect(table)
     folds = {"test": split.test, "valid": split.valid}
@@ -105,6 +106,7 @@ def card(
     rankings: Rankings = None,
     metric: Annotated[str, typer.Option(help="Metric by groups of users.")] = "ndcg@10",
     protocol: Protocol = None,
+    sets: Sets = None,
     order: Order = None,
     reading: Reading = PLAIN,
     as_json: AsJson = False,
@@ -122,7 +124,7 @@ def card(
 
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS, where="--metric")
-    loaded, split = load_split(dataset, order, reading, protocol)
+    loaded, split = load_split(dataset, order, reading, protocol, sets)
     groups = case_groups(split)
     entries: dict[str, Any] = {"dataset": loaded.name, "protocol": split.protocol.name, **data_card(split, groups)}
     entries["rankings"] = None

@@ -235,7 +235,8 @@ def stats(dataset: DatasetArgument, order: Order = None, reading: Reading = PLAI
     if as_json:
         print_json(document)
         return
-    rows = [{"what": name, "value": _shown(value)} for name, value in _flat("", document).items()]
+    notes = [{"what": "" if number else "notes", "value": note} for number, note in enumerate(document.pop("notes"))]
+    rows = [{"what": name, "value": _shown(value)} for name, value in _flat("", document).items()] + notes
     print_table(rows, {"what": "", "value": dataset})
 
 
@@ -275,11 +276,11 @@ def verify(
         print_json(dataset_report.document())
     else:
         print_table(
-            [asdict(entry) for entry in dataset_report.checks], {"name": "rule", "ok": "kept", "detail": "seen"}
+            [asdict(entry) for entry in dataset_report.checks], {"name": "rule", "ok": "holds", "detail": "found"}
         )
         if dataset_report.audit is not None:
             rows = [asdict(entry) for entry in dataset_report.audit.findings]
-            print_table(rows, {"name": "found", "count": "count", "total": "of", "alarm": "alarm", "detail": ""})
+            print_table(rows, {"name": "finding", "count": "count", "total": "of", "alarm": "alarm", "detail": ""})
             values = [{"count": count, "what": reason} for reason, count in dataset_report.audit.lost.items()]
             if values:
                 print_table(values, {"count": "count", "what": "lost or not evaluated"})

@@ -363,7 +363,7 @@ def _conclude(study: Study, done: list[Finished], *, as_json: bool) -> None:
     print_table(rows, {key: f"valid {study.search.metric}" if key == "valid" else key for key in rows[0]})
     log(f"{study.effort().trials} trials, {study.seconds:.0f} s; state in {study.path}")
     location = [] if study.store.root == RESULTS else ["--results", str(study.store.root)]
-    log(shlex.join(["harness", "run", study.base.entry.name, "--config", str(study.best_config), *location]))
+    log(shlex.join(["harness", "run", study.base.entry.argument, "--config", str(study.best_config), *location]))
     if done:
         print_summary(done, study.store, as_json=False)
 

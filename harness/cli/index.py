@@ -32,7 +32,7 @@ def _help(context: typer.Context) -> None:
 @with_reading
 def build(
     dataset: Dataset,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The index file.")],
+    out: Annotated[Path, typer.Option("-o", "--output", "--out", metavar="FILE", help="The index file.")],
     model: Annotated[str, typer.Option(help="Model of the codes.")] = "eager-llm",
     seed: Annotated[int, typer.Option(help="Seed of vectors and codes.")] = 1,
     profile: Annotated[str | None, typer.Option(help="auto, smoke, cpu, gpu or paper.", show_default="auto")] = None,
@@ -59,7 +59,8 @@ def build(
     built.index.write(out, built.split.train)
     built.written()
     entries = {**built.index.record(), **look(built.index.table, built.split.test.targets.items)}
-    _show({"dataset": built.dataset.name, "path": str(out), **entries}, as_json=as_json)
+    place = {"dataset": built.dataset.name, "protocol": built.split.protocol.name, "path": str(out)}
+    _show({**place, **entries}, as_json=as_json)
 
 
 @with_reading
@@ -69,6 +70,8 @@ def inspect(
         typer.Argument(metavar="FILE", help="An index file."),
     ],
     dataset: Dataset,
+    protocol: Protocol = None,
+    sets: Sets = None,
     order: Order = None,
     reading: Reading = PLAIN,
     as_json: AsJson = False,
@@ -79,9 +82,10 @@ def inspect(
     from harness.protocol.audit.provenance import read_provenance
     from harness.runs.api import load_split
 
-    loaded, split = load_split(dataset, order, reading)
+    loaded, split = load_split(dataset, order, reading, protocol, sets)
     entries = look(CodeTable.read(file, loaded.items), split.test.targets.items)
-    _show({"dataset": loaded.name, "path": str(file), **entries, **read_provenance(file).model_dump()}, as_json=as_json)
+    place = {"dataset": loaded.name, "protocol": split.protocol.name, "path": str(file)}
+    _show({**place, **entries, **read_provenance(file).model_dump()}, as_json=as_json)
 
 
 def _show(entries: dict[str, Any], *, as_json: bool) -> None:

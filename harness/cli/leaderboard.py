@@ -75,6 +75,7 @@ def leaderboard(
             show_default="with -d",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print all stored runs, best first: mean ± standard deviation over seeds."""
     from harness.errors import unknown_name
@@ -88,6 +89,7 @@ def leaderboard(
     from harness.reports.selecting import Selection, check_metric, select_rows, selection
     from harness.store.run_store import Store, gc_disabled
 
+    form = "json" if as_json else form
     formats.check_format(form)
     check_output(output)
     current_selection = selection(models, runs, label or (), metrics, k)
@@ -120,7 +122,8 @@ def leaderboard(
     if "command" in sets:
         boards = [replace(board, rows=tuple(map(_commanded, board.rows))) for board in boards]
     if all(board.published_only for board in boards):
-        log(f"no runs stored in {results}" + (f" for {dataset}" if dataset else ""))
+        missing = f"no runs stored in {results}" + (f" for {dataset}" if dataset else "")
+        log(f"{missing}; harness run makes some, or say --results")
     if published and not any(row.quoted for board in boards for row in board.rows):
         log("no published rows" + (f" for {dataset}" if dataset else ""))
     if output is not None:

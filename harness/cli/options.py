@@ -49,7 +49,9 @@ Track = Annotated[
         help="Log to tensorboard[=DIR], mlflow[=URI], wandb[=PROJECT] or another tracker as well; repeatable.",
     ),
 ]
-ModelName = Annotated[str, typer.Argument(help="A registered model; `harness models` lists them.")]
+ModelName = Annotated[
+    str, typer.Argument(help="A name of `harness models`, recbole:NAME, rectools:NAME, or FILE.py:CLASS.")
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run id or its beginning, or a model's name.")]
 OutputFile = Annotated[
     Path | None,
@@ -107,7 +109,8 @@ Columns = Annotated[
     ),
 ]
 Core = Annotated[
-    int | None, typer.Option("--core", min=1, metavar="K", help="--min-user and --min-item.", rich_help_panel=PANEL)
+    int | None,
+    typer.Option("--core", min=1, metavar="K", help="K-core: --min-user K --min-item K.", rich_help_panel=PANEL),
 ]
 MinUser = Annotated[
     int | None,
@@ -126,7 +129,7 @@ BadLines = Annotated[
     typer.Option(
         "--bad-lines",
         metavar="SHARE",
-        help="Maximal number of invalid lines, which are dropped and counted; 0: none.",
+        help="Largest share of invalid lines, which are dropped and counted; 0: none.",
         show_default=str(BAD_LINES),
         rich_help_panel=PANEL,
     ),

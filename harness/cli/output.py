@@ -277,7 +277,7 @@ class PlainStage:
             self.told = now
             removed = now - self.began
             remaining = f", {clock(removed * (self.total / self.steps - 1))} left" if self.total and self.steps else ""
-            self._say(f"{clock(removed)} gone{remaining}")
+            self._say(f"{clock(removed)} elapsed{remaining}")
 
     def close(self) -> None:
         removed = time.monotonic() - self.began

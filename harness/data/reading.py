@@ -153,12 +153,12 @@ class Reading:
 
 
 def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
-    """Parses `--columns`.
+    """Parses `--columns`. The name of a column may have commas.
 
-    >>> parse_columns("user=customer, item=sku")
-    (('user', 'customer'), ('item', 'sku'))
+    >>> parse_columns("user=customer, item=sku, title=Name, short")
+    (('user', 'customer'), ('item', 'sku'), ('title', 'Name, short'))
     """
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    pairs = [part.partition("=") for part in re.split(r",(?=[^,=]*=)", text.rstrip(", "))]
     if not pairs or not all(equals and canonical.strip() and column.strip() for canonical, equals, column in pairs):
         raise InputError(f"{text!r} names no columns", where="--columns", hint=FORM, code="missing-column")
     results = tuple((canonical.strip(), column.strip()) for canonical, _, column in pairs)
@@ -243,8 +243,13 @@ class Matched:
         other = [f"{canonical}={theirs}" for canonical, theirs in self.places.items() if canonical != theirs]
         notes = (f"{file}: columns read as {', '.join(other)}",) if other else ()
         if self.extra:
-            notes = (*notes, f"{file}: columns read as part of the description: {', '.join(self.extra)}")
-        return (*notes, f"{file}: columns not used: {', '.join(self.unused)}") if self.unused else notes
+            notes = (*notes, f"{file}: columns read as part of the description: {_listed(self.extra)}")
+        return (*notes, f"{file}: columns not used: {_listed(self.unused)}") if self.unused else notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names of columns for a message; those with commas are quoted."""
+    return ", ".join(f"'{name}'" if "," in name else name for name in names)
 
 
 def normalized(name: str) -> str:

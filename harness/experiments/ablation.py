@@ -22,7 +22,7 @@ from harness.errors import InputError
 from harness.experiments.grid import Grid, Variant, read_grid
 from harness.protocol.split import Split
 from harness.protocol.split import split as split_by
-from harness.registry import model_entry
+from harness.registry import ModelEntry, model_entry
 from harness.runs.job import Job, RunOptions, plan
 from harness.store.record import RunKey, folder_name, model_folder
 from harness.store.run_store import Store, StoredRun
@@ -51,13 +51,17 @@ class Ablation:
     """A grid in progress. `slots` has the runs in the order of their execution, the base first."""
 
     grid: Grid
-    model: str
+    entry: ModelEntry
     options: RunOptions
     store: Store
     dataset: Dataset
     split: Split
     slots: list[GridRun] = field(default_factory=list)
     settled: set[str] = field(default_factory=set)  # the names of runs whose outcome this command recorded
+
+    @property
+    def model(self) -> str:
+        return self.entry.name
 
     def job(self, slot: GridRun) -> Job | None:
         """The job of a run; None where it waits for the base's run of its seed. Raises `InputError` where the base's
@@ -69,7 +73,7 @@ class Ablation:
             if base is None:
                 return None
             record = base.record.document()
-        return _jobs(self.model, self.options, self.grid, cell, record, (slot.seed,))[0]
+        return _jobs(self.entry.argument, self.options, self.grid, cell, record, (slot.seed,))[0]
 
     def cell(self, name: str) -> Variant:
         return next(cell for cell in self.grid.cells if cell.name == name)
@@ -160,7 +164,7 @@ def ablation(model: str, grid: str | Grid | None, options: RunOptions, store: St
     jobs = {cell.name: _jobs(model, options, current_grid, cell, None, options.seeds) for cell in current_grid.cells}
     first = jobs[current_grid.cells[0].name][0]
     dataset = first.data()
-    under_way = Ablation(current_grid, entry.name, options, store, dataset, split_by(dataset, first.settings.protocol))
+    under_way = Ablation(current_grid, entry, options, store, dataset, split_by(dataset, first.settings.protocol))
     seeds = [job.seed for job in jobs[current_grid.cells[0].name]]
     under_way.slots = [GridRun(cell.name, seed, None, "waits") for cell in current_grid.cells for seed in seeds]
     for number, slot in enumerate(under_way.slots):  # the base comes first, so that what waits for it finds it

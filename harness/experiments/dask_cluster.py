@@ -12,7 +12,6 @@ in a subprocess: its own process loads no model.
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ from harness.core.environment import cache_dir
 from harness.core.files import writing_results
 from harness.errors import InputError
 from harness.experiments.scheduler import POLL, Ended, Note
-from harness.experiments.subprocess_run import PATIENCE, RunOutcome, RunProcess, Task
+from harness.experiments.subprocess_run import PATIENCE, RunOutcome, RunProcess, Task, packed
 from harness.store.environment import source_mark
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def incompatibility(marks: Sequence[str], program: str) -> str:
     return ""
 
 
-def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> dict[str, Any]:
+def run_cell(content: bytes, topic: str, marks: Sequence[str], program: str) -> dict[str, Any]:
     """Executes a task; returns the fields of its `RunOutcome`, or `unfit`, or `left` where the worker closes. Logs its
     begin and end to `topic`. Where the task is cancelled or the worker closes, it is stopped and saves its
     checkpoint."""
@@ -83,7 +82,7 @@ def run_cell(packed: bytes, topic: str, marks: Sequence[str], program: str) -> d
     if reason := incompatibility(marks, program):
         return {"unfit": f"{worker.address} {reason}"}
     worker.log_event(topic, {"began": key, "worker": worker.address})
-    process = RunProcess(packed)
+    process = RunProcess(content)
     try:
         while not process.wait(WORKER_POLL):
             task_state = worker.state.tasks.get(key)
@@ -159,7 +158,7 @@ class Cluster:
         cards = {GPU: 1} if task.job.device.startswith("cuda") else None
         self._taken, self._checked = self._taken + 1, 0.0  # first in, first out; the workers are checked again
         options: dict[str, Any] = {"key": key, "pure": False, "priority": -self._taken, "resources": cards}
-        future = self._client.submit(run_cell, pickle.dumps(task), self._topic, *self._terms, **options)
+        future = self._client.submit(run_cell, packed(task), self._topic, *self._terms, **options)
         self._running[key] = (task, future)
         future.add_done_callback(lambda _: self._events.put({"over": key}))
 

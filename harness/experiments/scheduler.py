@@ -6,7 +6,6 @@ Executors here: this process, or several subprocesses on this machine; that of a
 from __future__ import annotations
 
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -20,7 +19,7 @@ from typing import Protocol
 from harness.core.environment import cache_dir
 from harness.errors import InputError
 from harness.experiments.ablation import Ablation, GridRun
-from harness.experiments.subprocess_run import PATIENCE, RunOutcome, RunProcess, Task
+from harness.experiments.subprocess_run import PATIENCE, RunOutcome, RunProcess, Task, packed
 from harness.protocol.context import Reporter
 from harness.store.run_store import Supersedes
 
@@ -109,7 +108,7 @@ class ProcessExecutor:
         return len(self._running) < self._workers
 
     def start(self, task: Task) -> None:
-        number, process = self._started, RunProcess(pickle.dumps(task))
+        number, process = self._started, RunProcess(packed(task))
         self._started += 1
         self._running[number] = (task, process)
         Thread(target=lambda: (process.wait(), self._over.put(number)), daemon=True).start()

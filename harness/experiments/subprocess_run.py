@@ -25,6 +25,7 @@ from threading import Thread
 from typing import BinaryIO
 
 from harness.core.environment import VARIABLE
+from harness.core.plugins import from_file
 from harness.errors import InputError
 from harness.protocol.context import Reporter
 from harness.runs.devices import resolve_device
@@ -65,6 +66,18 @@ class Task:
         execute(self.job, Store(self.root), fresh=fresh, expected=self.key.run_id, reporter=reporter, note=note)
 
 
+def packed(task: Task) -> bytes:
+    """The task for `RunProcess`. A model in a file goes ahead: its classes can be unpickled once the file is loaded."""
+    return pickle.dumps((task.job.entry.file, pickle.dumps(task)))
+
+
+def _unpacked(stdin: BinaryIO) -> Task:
+    file, task = pickle.load(stdin)
+    if file:
+        from_file(file)
+    return pickle.loads(task)
+
+
 @dataclass(frozen=True)
 class RunOutcome:
     """The outcome of a task. No reason: its run is complete. `killed`: its process ended without a result."""
@@ -83,9 +96,9 @@ class RunOutcome:
 
 
 class RunProcess:
-    """A running task; `packed` is the pickled `Task`, which this process need not be able to read."""
+    """A running task; `content` is that of `packed`, which this process need not be able to read."""
 
-    def __init__(self, packed: bytes) -> None:
+    def __init__(self, content: bytes) -> None:
         path = json.dumps([entry or os.getcwd() for entry in sys.path])
         # A session of its own: Ctrl-C reaches the parent alone, which forwards it once.
         self._process = subprocess.Popen(
@@ -93,7 +106,7 @@ class RunProcess:
         )
         assert self._process.stdin is not None
         with suppress(OSError):  # it is dead already, which `ending` will report
-            self._process.stdin.write(packed)
+            self._process.stdin.write(content)
             self._process.stdin.flush()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -142,7 +155,7 @@ def child_main() -> None:
 
 def _made(stdin: BinaryIO) -> RunOutcome:
     try:
-        task: Task = pickle.load(stdin)
+        task = _unpacked(stdin)
         Thread(target=_watch, args=(stdin,), daemon=True).start()
         os.environ[VARIABLE] = str(task.home)
         if task.folder.is_dir():

@@ -114,7 +114,7 @@ def read_space(file: Path | None, entry: ModelEntry) -> Space:
     """The user's file, or the model's own space. Raises `InputError`, also for a model that has nothing to set."""
     if not entry.load().config_class.model_fields:
         message = f"{entry.name} has no settings, so there is nothing to tune"
-        raise InputError(message, hint=f"harness run {entry.name} measures it as it is")
+        raise InputError(message, hint=f"harness run {entry.argument} measures it as it is")
     if file is None:
         name, text = _own(entry)
         return _space(f"space {name}", config_files.parse_mapping(text, f"space {name}"), entry)
@@ -124,7 +124,7 @@ def read_space(file: Path | None, entry: ModelEntry) -> Space:
 def _own(entry: ModelEntry) -> tuple[str, str]:
     """The file of the model's own name, else the one for all models of its module."""
     package = entry.target.partition(":")[0].rpartition(".")[0]
-    for name in (entry.name, DEFAULT):
+    for name in () if entry.file else (entry.name, DEFAULT):
         traversable = files(package).joinpath("spaces", f"{name}.yaml")
         if traversable.is_file():
             return name, traversable.read_text(encoding="utf-8")

@@ -153,7 +153,7 @@ class Study:
         """The base with some settings changed. Raises `InputError` where they do not fit together."""
         sets = tuple(line(key, json.dumps(value)) for key, value in values.items())
         try:
-            (job,) = plan(self.base.entry.name, replace(self.options, sets=(*self.options.sets, *sets)))
+            (job,) = plan(self.base.entry.argument, replace(self.options, sets=(*self.options.sets, *sets)))
         except InputError as error:
             message = (error.where or "").removeprefix("--set ")
             if message not in sets:

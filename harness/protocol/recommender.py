@@ -112,7 +112,7 @@ class Recommender(ABC, Generic[ConfigT]):
         self.n_items = data.n_items
 
     def size(self) -> ModelSize:
-        """The number of parameters of the fitted model."""
+        """The number of parameters of the fitted model; 0 where it does not state it."""
         return ModelSize()
 
     def record(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
 from harness.reports import card, extra_columns, memory
 from harness.reports.extra_columns import LESS, under_tuned, unequal
-from harness.reports.lead_tests import DAGGER, FREE, TRAINING_FREE, lead_notes, shortcut_note, shortcut_score
+from harness.reports.lead_tests import DAGGER, FREE, lead_notes, shortcut_note, shortcut_score
 from harness.reports.leaderboard import Board, Row, cells, place
 from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE
 from harness.reports.tables import (
@@ -210,7 +210,7 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
     """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
     fewer = under_tuned(board.efforts)
     shortcut = shortcut_note(board.rows, metric)
-    free = [bool(shortcut) and row.family == TRAINING_FREE and row.rank is not None for row in board.rows]
+    free = [bool(shortcut) and row.training_free and row.rank is not None for row in board.rows]
     items = [row.model in fewer and row.rank is not None for row in board.rows]
     message = zip(board.rows, items, free, strict=True)
     texts = [row_texts(row, metric, columns, metrics, is_less=items, free=free) for row, items, free in message]

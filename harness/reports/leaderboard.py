@@ -73,6 +73,10 @@ class Row:
     def run_ids(self) -> tuple[str, ...]:
         return tuple(run.record.run_id for run in self.runs)
 
+    @property
+    def training_free(self) -> bool:
+        return bool(self.runs) and all(run.record.training_free for run in self.runs)
+
     def mean(self, metric: str) -> float | None:
         """Mean over seeds; None if the row has no value."""
         values = self.metrics.get(metric)
@@ -211,13 +215,21 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         integrity={name: max(getattr(record.integrity, name) for record in records) for name in INTEGRITY},
         cost=cost,
         runs=tuple(runs),
-        note="; ".join(part for part in ("single seed" if len(records) == 1 else "", note) if part),
+        note="; ".join(part for part in (_seeds(records), note) if part),
         comprehension=extra_columns.over_seeds(records),
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
         codes=_codes(records),
         effort=spent(records),
         passes=_passes(records),
     )
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    """The note on a row without a spread over seeds."""
+    if len(records) > 1:
+        return ""
+    members = records[0].details.get("members") if records[0].family == "ensemble" else None
+    return f"{len(members)} runs fused" if members else "single seed"
 
 
 def _passes(records: Sequence[Record]) -> float | None:

@@ -122,10 +122,12 @@ def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
         names = ", ".join(sorted({record.dataset.name for record in records}))
         raise InputError(f"{text!r} has runs on {names}", where="RUN", hint="say which with -d", code="bad-selection")
     if message := _apart(records):
+        alike: dict[tuple[str, str], list[str]] = {}
+        for record in records:
+            alike.setdefault((record.dataset.fingerprint, record.protocol.fingerprint), []).append(record.run_id)
         label = f"{text!r} has runs that were not measured alike: {message}"
-        raise InputError(
-            label, where="RUN", hint="give the ids of those that were, joined by commas", code="bad-selection"
-        )
+        hint = f"give the ids of those that were: {' or '.join(','.join(ids) for ids in list(alike.values())[:KNOWN])}"
+        raise InputError(label, where="RUN", hint=hint, code="bad-selection")
     seeds = [record.seed for record in records]
     if len(set(seeds)) < len(seeds):
         raise InputError(f"{text!r} has a seed twice", where="RUN", hint="give each run once", code="duplicate")

@@ -65,10 +65,16 @@ def build_index(model: str, options: RunOptions, reporter: Reporter | None = Non
 
 
 def load_split(
-    dataset: str, order: str | None = None, reading: Reading | None = None, protocol: str | None = None
+    dataset: str,
+    order: str | None = None,
+    reading: Reading | None = None,
+    protocol: str | None = None,
+    sets: Sequence[str] | None = None,
 ) -> tuple[Dataset, Split]:
-    """A data set and its split under a protocol (None: the default), to check an index file against."""
-    options = RunOptions(dataset=dataset, order=order, reading=reading or Reading(), protocol=protocol)
+    """A data set and its split under a protocol (None: the default; `sets`: `protocol.key=value`), to check an index
+    file or rankings against."""
+    reading = reading or Reading()
+    options = RunOptions(dataset=dataset, order=order, reading=reading, protocol=protocol, sets=tuple(sets or ()))
     (job,) = plan("mostpop", options)
     loaded = job.data()
     return loaded, split(loaded, job.settings.protocol)

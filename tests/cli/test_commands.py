@@ -110,6 +110,7 @@ def test_doctor(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         "name"
     ] == "cpu"
     assert any(entry["name"] == "numpy" and entry["ok"] for entry in document["packages"])
+    assert any(entry["name"] == "rectools" for entry in document["packages"]), "no requirement, but models need it"
     monkeypatch.setattr(doctor, "_requirements", lambda: ["numpy>=99", "no-such-package"])
     monkeypatch.setattr(doctor, "BACKBONES", {"no_such_module": ("X", "pip install x")})
     done = harness("doctor")

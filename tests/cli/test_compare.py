@@ -60,6 +60,9 @@ def test_an_ensemble_is_a_row_of_its_own(harness: Harness, toy: str) -> None:
     assert "both" in harness("compare", "both", "markov").out, "its data are found again"
     rows = json.loads(harness("leaderboard", "-d", "toy", "--format", "json").out)
     assert json.dumps(rows).count('"both"') >= 1
+    assert done["details"]["training_free"] and "best trained one" not in harness("leaderboard", "-d", "toy").out
+    (row,) = (row for row in rows[0]["rows"] if row["model"] == "both")
+    assert row["note"] == "2 runs fused"
     assert "ensemble markov" not in harness("report", "-d", "toy").err
     for arguments, message in (
         (["markov", "--name", "alone"], "one run is no ensemble"),
@@ -91,7 +94,9 @@ def test_a_model_under_two_protocols_is_refused_by_what_differs(harness: Harness
         assert harness("run", "markov", "-d", toy, "--protocol", rules).code == 0
     harness("run", "mostpop", "-d", toy)
     done = harness("compare", "markov", "mostpop")
-    assert done.code == 2 and "protocol.name is" in done.err and "give the ids" in done.err
+    assert done.code == 2 and "protocol.name is" in done.err
+    ids = done.err.partition("give the ids of those that were: ")[2].split()
+    assert ids[1] == "or" and harness("compare", ids[0], "mostpop").code != harness("compare", ids[2], "mostpop").code
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ def test_collisions_are_warned_of_and_affected_targets_counted(harness: Harness,
     affected = sum((7 * user + 7) % 24 < 4 for user in range(60))  # the circle's last items
     assert document["affected_targets"] == pytest.approx(affected / 60)
     assert "16.7% of the items share their code" in done.err
+    later = harness("index", "inspect", "shared.json", "-d", toy, "--protocol", "rolling-time", "--json")
+    assert json.loads(later.out)["affected_targets"] != document["affected_targets"], "its targets, not the default's"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_the_column_of_commands(harness: Harness, toy: str) -> None:
     harness("run", "markov", "-d", toy)
     done = harness("leaderboard", "-d", toy, "--columns", "command", "--format", "markdown")
     assert "| harness run markov -d toy --profile cpu --seed 1 |" in done.out
-    (board,) = json.loads(harness("leaderboard", "--columns", "command", "--format", "json").out)
+    (board,) = json.loads(harness("leaderboard", "--columns", "command", "--json").out)
     assert board["rows"][0]["command"] == "harness run markov -d toy --profile cpu --seed 1"
 
 

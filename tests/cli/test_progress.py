@@ -37,8 +37,8 @@ def test_plain_lines(clock: list[float], capsys: pytest.CaptureFixture[str]) -> 
         steps(reporter, clock, 15.0)
         steps(reporter, clock, 0.1)
     assert capsys.readouterr().err.splitlines() == [
-        "train 2/4  0:30 gone, 0:30 left  loss 3",
-        "train 4/4  1:00 gone, 0:00 left  loss 1",
+        "train 2/4  0:30 elapsed, 0:30 left  loss 3",
+        "train 4/4  1:00 elapsed, 0:00 left  loss 1",
         "train 4/4  done in 1:00  loss 1",
     ]
 

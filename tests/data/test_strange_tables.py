@@ -191,6 +191,9 @@ def test_columns_by_name_and_by_number(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text(csv("who,what,when").partition("\n")[2])
     numbered = Reading(columns=parse_columns("user=1,item=2,timestamp=3"))
     assert load_dataset(str(tmp_path / "b.csv"), reading=numbered).fingerprint == whole.fingerprint
+    (tmp_path / "c.csv").write_text('"who, by number",what,when\n' + csv("who,what,when").partition("\n")[2])
+    commas = Reading(columns=parse_columns("user=who, by number,item=what,timestamp=when"))
+    assert load_dataset(str(tmp_path / "c.csv"), reading=commas).fingerprint == whole.fingerprint
     with pytest.raises(InputError, match=r"no column 'buyer', which --columns gives for user; it has who"):
         load_dataset(str(tmp_path / "a.csv"), reading=Reading(columns=parse_columns("user=buyer")))
 

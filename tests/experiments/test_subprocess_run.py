@@ -4,7 +4,6 @@ may make runs."""
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from filelock import FileLock
 from harness.data.loading import load_dataset
 from harness.errors import InputError
 from harness.experiments.dask_cluster import PROGRAM, incompatibility
-from harness.experiments.subprocess_run import RunOutcome, RunProcess, Task
+from harness.experiments.subprocess_run import RunOutcome, RunProcess, Task, packed
 from harness.protocol.split import split
 from harness.runs.job import RunOptions, plan
 from harness.runs.run import execute
@@ -41,9 +40,9 @@ def test_a_process_works_in_the_folders_of_its_task(
     monkeypatch.chdir(tmp_path / "here")
     requested = replace(task(toy, store, "fake.words=w.txt"), home=tmp_path / "cache")
     monkeypatch.chdir(tmp_path / "there")
-    assert RunProcess(pickle.dumps(requested)).ending() == RunOutcome()
+    assert RunProcess(packed(requested)).ending() == RunOutcome()
     assert store.complete(requested.key) is not None and (tmp_path / "cache").is_dir()
-    missing = RunProcess(pickle.dumps(replace(requested, folder=tmp_path / "there"))).ending()
+    missing = RunProcess(packed(replace(requested, folder=tmp_path / "there"))).ending()
     assert "w.txt: cannot be read" in missing.reason and not missing.killed and missing.trace == ""
 
 

@@ -95,7 +95,7 @@ def on_text(dataset: Dataset) -> Iterator[Finding]:
         yield Finding("without_text", total, total, "the source has no item text")
         return
     empty = sum(text.empty for text in dataset.text)
-    yield Finding("without_text", empty, total, "items that say nothing of themselves")
+    yield Finding("without_text", empty, total, "items with no text at all")
     yield Finding("duplicate_titles", duplicated(dataset.text), total, "items whose title another has too")
     times = Counter(text for text in dataset.text if not text.empty)
     same = sum(count for count in times.values() if count > 1)
@@ -127,7 +127,7 @@ def _ties(view: FoldView) -> Finding:
         return Finding(f"{view.name}_ties", 0, 0, detail)
     ties = view.dataset.timestamps[view.places] == view.dataset.timestamps[view.places - 1]
     return view.finding(
-        "ties", ties, "items with the very timestamp of the item before: their order is a matter of the tie rule"
+        "ties", ties, "items with the same timestamp as the item before: the tie rule decides their order"
     )
 
 
