@@ -43,6 +43,7 @@ Text = Annotated[
     typer.Option("--text", help="clean: long text is truncated; released: dropped, as in the published scripts."),
 ]
 HELP = "Prepare, import, export and check data sets."
+RULES = {"leakage": "no leakage"}  # a check as a rule that holds or does not
 
 
 def register_import_export(group: typer.Typer) -> None:
@@ -275,9 +276,8 @@ def verify(
     if as_json:
         print_json(dataset_report.document())
     else:
-        print_table(
-            [asdict(entry) for entry in dataset_report.checks], {"name": "rule", "ok": "holds", "detail": "found"}
-        )
+        rules = [{**asdict(entry), "name": RULES.get(entry.name, entry.name)} for entry in dataset_report.checks]
+        print_table(rules, {"name": "rule", "ok": "holds", "detail": "found"})
         if dataset_report.audit is not None:
             rows = [asdict(entry) for entry in dataset_report.audit.findings]
             print_table(rows, {"name": "finding", "count": "count", "total": "of", "alarm": "alarm", "detail": ""})

@@ -147,7 +147,7 @@ def _leakage(dataset: Dataset, train: list[list[int]], plain: Plain) -> Check:
     removed, expected = dataset.interactions - saved, dataset.interactions - sum(len(part) for part, _, _ in plain)
     requested = sum(len(places) for _, *folds in plain for places in folds)
     detail = f"{removed} interactions kept from training, {requested} of them answers"
-    return Check("no leakage", removed == expected >= requested, detail)
+    return Check("leakage", removed == expected >= requested, detail)
 
 
 def _fold(
