@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness.core.config_files import ReadyIndex
 from harness.errors import InputError
@@ -167,6 +167,12 @@ class MiniOneRecConfig(LCRecConfig):
         return RQKMeansTokenizer(
             levels=index.levels, size=index.k, balanced=index.balanced, stream="minionerec", semantic=self.semantic
         )
+
+    @field_validator("grpo")
+    @classmethod
+    def _default_where_off(cls, grpo: GRPOConfig) -> GRPOConfig:
+        """A stored configuration leaves the section out: it stands for the same when it is read again."""
+        return grpo if grpo.enabled else GRPOConfig()
 
     def stages(self) -> dict[str, StageConfig]:
         return super().stages() | ({"grpo": self.grpo} if self.grpo.enabled else {})

@@ -77,7 +77,9 @@ def short(**grpo: Any) -> MiniOneRec:
 
 def test_grpo_is_a_stage_that_is_off_by_default(tmp_path: Path) -> None:
     split = toys.split()
-    off, on = short(), short(enabled=True, max_steps=2, targets=8, group=4, learning_rate=1e-2, code_rate=1e-2)
+    rates = {"learning_rate": 1e-2, "code_rate": 1e-2}
+    off, on = short(**SMOKE["grpo"]), short(enabled=True, max_steps=2, targets=8, group=4, **rates)
+    assert MiniOneRecConfig.model_validate_json(off.config.model_dump_json()) == off.config
     assert "grpo" not in off.config.model_dump() and on.config.model_dump()["grpo"]["beta"] == 1e-3
     for name, model in (("off", off), ("on", on)):
         toys.fitted(model, tmp_path / name, split.train, split.valid)
