@@ -4,17 +4,19 @@ supervised fine-tuning as a preset of it: codes by residual k-means, a higher ra
 Profiles `smoke`, `gpu` and `paper` give LC-Rec the backbone, the task mix and the optimiser steps that they give
 EAGER-LLM, annealing included (docs/lcrec.md); profile `cpu` has two layers of SmolLM2. In MiniOneRec about 45% of the
 samples of a pass are next items by codes alone, as many join titles and codes over a history, and the rest are pairs of
-an item's code and text (of the released training data: 45%, 45%, 9%). Reinforcement learning, the method's second
-stage, is not part of it.
+an item's code and text (of the released training data: 45%, 45%, 9%). Reinforcement learning, its second stage, is off
+by default (`grpo.enabled`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from harness.core.config_files import ReadyIndex
+from harness.errors import InputError
 from harness.generative.config import (
     CPU,
     PAPER,
@@ -25,13 +27,16 @@ from harness.generative.config import (
     StageConfig,
     with_settings,
 )
-from harness.generative.recipes import InstructionTuning
+from harness.generative.grpo import GRPO, GRPOConfig
+from harness.generative.recipes import Alignment, InstructionTuning
 from harness.generative.recommender import LanguageModelRecommender, Method
 from harness.generative.sequence_models import LanguageModel
 from harness.generative.tokenizers.base import RQVAETokenizer, TextEmbeddings, TokenizedConfig, Tokenizer
 from harness.generative.tokenizers.kmeans import RQKMeansTokenizer
 from harness.generative.tokenizers.rqvae import RQVAEConfig
+from harness.protocol.context import RunContext
 from harness.protocol.recommender import ModelConfig
+from harness.protocol.split import TrainingData
 
 
 class TextConfig(SemanticConfig):
@@ -135,13 +140,21 @@ class MiniOneRecConfig(LCRecConfig):
     section: ClassVar[str] = "minionerec"
 
     index: MiniOneRecIndexConfig = MiniOneRecIndexConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
+    grpo: GRPOConfig = Field(default=GRPOConfig(), exclude_if=lambda grpo: not grpo.enabled)  # older runs' keys stay
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": with_settings(
-            SMOKE, index={"k": 8}, tasks={"itemsearch": 0.0, "preferenceobtain": 0.0}, tuning={"max_steps": 220}
+            SMOKE,
+            index={"k": 8},
+            tasks={"itemsearch": 0.0, "preferenceobtain": 0.0},
+            tuning={"max_steps": 220},
+            grpo={"max_steps": 20, "targets": 16, "group": 8, "learning_rate": 1e-3, "code_rate": 1e-3},
         ),
         "cpu": with_settings(
-            CPU, tasks={**TASKS, "templates": 1, "titles": 6}, tuning={"max_steps": 1900, "learning_rate": 3e-4}
+            CPU,
+            tasks={**TASKS, "templates": 1, "titles": 6},
+            tuning={"max_steps": 1900, "learning_rate": 3e-4},
+            grpo={"max_steps": 300, "targets": 32, "learning_rate": 1e-4, "code_rate": 3e-4},
         ),
         "gpu": {
             "tasks": TASKS,
@@ -155,9 +168,33 @@ class MiniOneRecConfig(LCRecConfig):
             levels=index.levels, size=index.k, balanced=index.balanced, stream="minionerec", semantic=self.semantic
         )
 
+    @field_validator("grpo")
+    @classmethod
+    def _default_where_off(cls, grpo: GRPOConfig) -> GRPOConfig:
+        """A stored configuration leaves the section out: it stands for the same when it is read again."""
+        return grpo if grpo.enabled else GRPOConfig()
+
+    def stages(self) -> dict[str, StageConfig]:
+        return super().stages() | ({"grpo": self.grpo} if self.grpo.enabled else {})
+
 
 class MiniOneRec(LCRec):
-    """MiniOneRec (arXiv 2510.24431), supervised fine-tuning alone. Needs item text."""
+    """MiniOneRec (arXiv 2510.24431): supervised fine-tuning, and on demand GRPO. Needs item text."""
 
+    config: MiniOneRecConfig
     config_class: ClassVar[type[ModelConfig]] = MiniOneRecConfig
     code_version: ClassVar[int] = 1
+
+    def compose(self) -> Method:
+        method, grpo = super().compose(), self.config.grpo
+        if not grpo.enabled:
+            return method
+        assert isinstance(method.model, LanguageModel)
+        stages = (Alignment(), GRPO(grpo))
+        return replace(method, recipe=InstructionTuning(method.model, self.config, stages))
+
+    def _fit(self, data: TrainingData, context: RunContext) -> None:
+        if self.config.grpo.enabled and context.world.size > 1:
+            message = f"the stage runs in one process, not in {context.world.size}"
+            raise InputError(message, where="minionerec.grpo", hint="set minionerec.grpo.enabled=false, or one process")
+        super()._fit(data, context)

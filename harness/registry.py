@@ -249,10 +249,11 @@ MODELS = (
         "minionerec",
         "llm",
         "baselines.lcrec:MiniOneRec",
-        "LC-Rec on residual k-means codes with half of the samples text: MiniOneRec's supervised fine-tuning, no RL",
+        "LC-Rec on residual k-means codes with half of the samples text: MiniOneRec, its GRPO stage on demand",
         "arXiv 2510.24431",
         "minionerec",
         needs=("text",),
+        grids="baselines.grids",
     ),
     ModelEntry(
         "tiger",

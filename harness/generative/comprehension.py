@@ -127,7 +127,7 @@ def _greedy(model: CodeLM, head: torch.Tensor, ids: torch.Tensor, limit: int) ->
     return torch.stack(values, dim=1)
 
 
-CheckpointScores = Literal["before", "aligned", "annealed"]
+CheckpointScores = Literal["before", "aligned", "annealed", "reinforced"]
 
 
 def sample_items(items: Sequence[str], of: np.ndarray, limit: int) -> np.ndarray:

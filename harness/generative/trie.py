@@ -70,6 +70,11 @@ class CodeTrie:
         """Number of items."""
         return len(self._items)
 
+    @property
+    def leaves(self) -> np.ndarray:
+        """The leaf of each item, int64 (n_items,)."""
+        return self._nodes[:, -1]
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the codes and of their items, in the order of ids."""

@@ -1,8 +1,8 @@
 """Further columns of a board: language comprehension and tuning effort.
 
 `comprehension[stage][figure]` of a record is a number or a mapping of numbers; stages are `before` (the base model),
-`aligned` (after stage 1) and `annealed`. A record may lack any part. Unequal tuning effort is
-marked.
+`aligned` (after stage 1), `annealed` and `reinforced` (after GRPO). A record may lack any part. Unequal tuning effort
+is marked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.store.record import Record
 
-STAGES = ("annealed", "aligned", "before")  # a run's last stage is shown
+STAGES = ("reinforced", "annealed", "aligned", "before")  # a run's last stage is shown
 BEFORE = "before"
 LESS = "§"  # mark of a model with fewer trials than another one of the table
 

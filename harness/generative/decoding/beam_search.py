@@ -80,11 +80,13 @@ class Search:
 @dataclass
 class _Beams:
     """Live beams of a batch, best first: trie nodes and scores (batch, beams), and the index of each beam's last token
-    among all appended tokens. Rows with fewer beams are padded with scores of -inf."""
+    among all appended tokens; `keys`, by which a sample is selected instead of by scores. Rows with fewer beams are
+    padded with scores and keys of -inf."""
 
     nodes: torch.Tensor
     scores: torch.Tensor
     token: torch.Tensor
+    keys: torch.Tensor | None = None
 
 
 Viewed = Sequence[np.ndarray]  # items excluded from the list of each row
@@ -100,11 +102,23 @@ def beam_search(
     the order of their beams, and of the trie. With `viewed` prefixes that lead to viewed items only are excluded;
     scores do not change.
     """
+    nodes, scores = search_codes(search, prompts, beams, viewed)
+    return items_at(search.trie, nodes, scores, k, viewed)
+
+
+@torch.inference_mode()
+def search_codes(
+    search: Search, prompts: PromptBatch, beams: int, viewed: Viewed | None = None, *, sampled: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The leaves of up to `beams` codes for each prompt and their scores, (batch, codes), best first, with scores of
+    -inf behind a shorter list. `sampled`: the codes are drawn by their probability, without replacement, in the order
+    of the draws (stochastic beam search, Kool et al., ICML 2019); this needs `normalise="children"`."""
+    assert not sampled or search.normalise == "children", "a sample needs probabilities that sum to one"
     covered = None if viewed is None else search.trie.covered(viewed)
     states = search.reader.prefill(prompts)
     batch, device = len(states), states.device
-    start = torch.zeros(batch, 1, dtype=torch.int64, device=device)
-    live, grown = _Beams(start, torch.zeros(batch, 1, device=device), start - 1), 0
+    start, zeros = torch.zeros(batch, 1, dtype=torch.int64, device=device), torch.zeros(batch, 1, device=device)
+    live, grown = _Beams(start, zeros, start - 1, zeros if sampled else None), 0
     for level in range(search.trie.levels):
         if level:
             states, grown = _grow(search, live, level, grown)
@@ -113,7 +127,7 @@ def beam_search(
         states, _ = _grow(search, live, search.trie.levels, grown)
         live.scores, order = _best(live.scores + search.log_end(states), live.nodes.shape[1])
         live.nodes = live.nodes.gather(1, order)
-    return items_at(search.trie, live.nodes, live.scores, k, viewed)
+    return live.nodes, live.scores
 
 
 def _grow(search: Search, live: _Beams, depth: int, grown: int) -> tuple[torch.Tensor, int]:
@@ -132,18 +146,20 @@ def _extend(
     widest = int(search.trie.fan(level, live.nodes).sum(dim=1).max())
     users = max(1, ENTRIES // max(widest, states.shape[1] * search.model.sizes[level]))
     parts = [
-        _extend_some(search, _Beams(nodes, scores, token), tensor, beams, level, mask)
-        for nodes, scores, token, tensor, mask in zip(
+        _extend_some(search, _Beams(nodes, scores, token, keys), tensor, beams, level, mask)
+        for nodes, scores, token, keys, tensor, mask in zip(
             live.nodes.split(users),
             live.scores.split(users),
             live.token.split(users),
+            repeat(None) if live.keys is None else live.keys.split(users),
             states.split(users),
             repeat(None) if covered is None else covered.split(users),
-            strict=covered is not None,
+            strict=False,
         )
     ]
     longest = max(part.nodes.shape[1] for part in parts)
-    for name, filler in (("nodes", 0), ("scores", MINUS), ("token", 0)):
+    sampled = () if live.keys is None else (("keys", MINUS),)
+    for name, filler in (("nodes", 0), ("scores", MINUS), ("token", 0), *sampled):
         columns = [getattr(part, name) for part in parts]
         padded = [torch.nn.functional.pad(c, (0, longest - c.shape[1]), value=filler) for c in columns]
         setattr(live, name, torch.cat(padded))
@@ -156,8 +172,26 @@ def _extend_some(
     logs = search.log_probabilities(states, level, children)
     real = children.real if covered is None else children.real & ~covered.gather(1, children.node)
     scores = (live.scores.gather(1, children.beam) + logs).masked_fill(~real, MINUS)
-    scores, chosen = _best(scores, beams)
-    return _Beams(children.node.gather(1, chosen), scores, live.token.gather(1, children.beam.gather(1, chosen)))
+    keys = None
+    if live.keys is None:
+        scores, chosen = _best(scores, beams)
+    else:
+        keys, chosen = _best(_drawn(scores, live.keys, children), beams)
+        scores = scores.gather(1, chosen)
+    token = live.token.gather(1, children.beam.gather(1, chosen))
+    return _Beams(children.node.gather(1, chosen), scores, token, keys)
+
+
+def _drawn(scores: torch.Tensor, keys: torch.Tensor, children: Children) -> torch.Tensor:
+    """Keys of the children, (batch, most): Gumbel variables at their scores, given that the largest one among siblings
+    is the key of their beam (Kool et al., appendix B.3). The largest keys of all codes are a sample without
+    replacement."""
+    noisy = scores - torch.empty_like(scores).exponential_().log()
+    limit = noisy.new_full(keys.shape, MINUS).scatter_reduce(1, children.beam, noisy, "amax").gather(1, children.beam)
+    parent = keys.gather(1, children.beam)
+    gap = parent - noisy + torch.log1p(-(noisy - limit).exp())
+    drawn = parent - gap.clamp(min=0) - torch.log1p((-gap.abs()).exp())
+    return drawn.masked_fill(scores == MINUS, MINUS)
 
 
 def _best(scores: torch.Tensor, beams: int) -> tuple[torch.Tensor, torch.Tensor]:

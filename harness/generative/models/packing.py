@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,14 +87,35 @@ def _fit(lengths: np.ndarray, width: int) -> PackLayout:
     return PackLayout(row, column, len(rooms), used)
 
 
-def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[int] = ()) -> PackedStates:
+@dataclass(frozen=True, eq=False)
+class Branches:
+    """Sequences that end in branches: the tokens of sequence `s` from `trunk[s]` on are branches of `width` tokens, and
+    each branch continues the trunk alone."""
+
+    trunk: np.ndarray
+    width: int
+
+    def places(self, sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Of each token of all sequences: its branch (0: the trunk), and its place in trunk and branch together."""
+        place = np.concatenate([np.arange(len(sequence)) for sequence in sequences])
+        beyond = place - np.repeat(self.trunk, [len(sequence) for sequence in sequences])
+        branch = np.where(beyond < 0, 0, 1 + beyond // self.width)
+        return branch, place - self.width * np.maximum(branch - 1, 0)
+
+
+def read_packed(
+    model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[int] = (), branches: Branches | None = None
+) -> PackedStates:
     """States of `sequences` (token ids, none empty) after their common prefix `lead`, whose states are not returned.
     Models that do not support packing read padded rows."""
     longest = len(lead) + max(map(len, sequences))
     if longest > attention_window(model.body.config) or not can_pack(model):
+        if branches is not None:
+            return read_apart(model, sequences, lead, branches)
         return _with_own_prefix(model, sequences, lead, read_padded)
     if lead and not _can_share(model):
-        return _with_own_prefix(model, sequences, lead, read_packed)
+        longer = None if branches is None else replace(branches, trunk=branches.trunk + len(lead))
+        return _with_own_prefix(model, sequences, lead, partial(read_packed, branches=longer))
     device, shared = model.code_in.device, len(lead)
     lengths = [len(sequence) for sequence in sequences]
     layout = pack(lengths, rounded=torch.is_autocast_enabled("cpu") and device.type == "cpu")
@@ -104,13 +126,17 @@ def read_packed(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[i
     flat = np.concatenate(sequences)
     place = np.arange(len(flat)) - np.repeat(begins[:-1], lengths)
     cells = np.repeat(layout.row * layout.width + layout.column, lengths) + place
+    branch = np.zeros(ids.shape, np.int64)
+    if branches is not None:
+        branch.flat[cells], place = branches.places(sequences)
     ids.flat[cells], positions.flat[cells] = flat, place + shared
     owner.flat[cells] = np.repeat(np.arange(len(sequences)), lengths)
     options: dict[str, Any] = {"position_ids": torch.from_numpy(positions).to(device)}
     if shared:
         options |= {"past_key_values": _shared(model, lead, layout.rows), "use_cache": True}
-    if shared or len(sequences) > layout.rows:
-        options["attention_mask"] = _mask(model, torch.from_numpy(owner).to(device), shared)
+    if shared or len(sequences) > layout.rows or branches is not None:
+        parts = None if branches is None else torch.from_numpy(branch).to(device)
+        options["attention_mask"] = _mask(model, torch.from_numpy(owner).to(device), shared, parts)
     states = model.states(torch.from_numpy(ids).to(device), **options)
     return PackedStates(states, begins[:-1], cells)
 
@@ -123,6 +149,19 @@ def read_padded(model: CodeLM, sequences: Sequence[np.ndarray]) -> PackedStates:
     ids[real] = np.concatenate(sequences)
     states = model.states(torch.from_numpy(ids).to(model.code_in.device))
     return PackedStates(states, np.cumsum(lengths) - lengths, np.flatnonzero(real))
+
+
+def read_apart(model: CodeLM, sequences: Sequence[np.ndarray], lead: Sequence[int], branches: Branches) -> PackedStates:
+    """The reference of `read_packed` with branches: a padded row a branch, with the prefix and the trunk before it."""
+    rows, firsts = [], []
+    for sequence, trunk in zip(sequences, branches.trunk, strict=True):
+        firsts += [len(rows)] * len(sequence)
+        tails = sequence[trunk:].reshape(-1, branches.width)
+        rows += [np.concatenate([lead, sequence[:trunk], tail]).astype(np.int64) for tail in tails]
+    read, (branch, place) = read_padded(model, rows), branches.places(sequences)
+    cells = read._cells[read.begins[np.array(firsts) + np.maximum(branch - 1, 0)] + len(lead) + place]
+    begins = np.cumsum([0, *(len(sequence) for sequence in sequences[:-1])])
+    return PackedStates(read.states, begins, cells)
 
 
 def can_pack(model: CodeLM) -> bool:
@@ -164,17 +203,19 @@ def _shared(model: CodeLM, lead: Sequence[int], rows: int) -> DynamicCache:
     return cache
 
 
-def _mask(model: CodeLM, owner: torch.Tensor, shared: int) -> Any:
+def _mask(model: CodeLM, owner: torch.Tensor, shared: int, branch: torch.Tensor | None = None) -> Any:
     """(rows, 1, width, shared + width): a token attends to the shared prefix and to the previous tokens of its
-    sequence.
+    sequence, those of other branches left out.
 
     A block mask for FlexAttention, else a dense mask.
     """
     rows, width = owner.shape
     kind = getattr(model.body.config, "_attn_implementation", "sdpa")
     if kind == "flex_attention":
-        return _block_mask(owner, shared)
+        return _block_mask(owner, shared, torch.zeros_like(owner) if branch is None else branch)
     seen_mask = (owner[:, :, None] == owner[:, None, :]).tril()
+    if branch is not None:
+        seen_mask &= (branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])
     seen_mask = torch.cat([seen_mask.new_ones(rows, width, shared), seen_mask], dim=-1)[:, None]
     if kind != "eager":
         return seen_mask
@@ -182,12 +223,13 @@ def _mask(model: CodeLM, owner: torch.Tensor, shared: int) -> Any:
     return torch.zeros_like(seen_mask, dtype=model.code_in.dtype).masked_fill(~seen_mask, value)
 
 
-def _block_mask(owner: torch.Tensor, shared: int) -> Any:
+def _block_mask(owner: torch.Tensor, shared: int, branch: torch.Tensor) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        own = key - shared
-        return (own < 0) | ((own <= query) & (owner[row, query] == owner[row, own.clamp(min=0)]))
+        own, place = key - shared, (key - shared).clamp(min=0)
+        near = (branch[row, place] == 0) | (branch[row, query] == branch[row, place])
+        return (own < 0) | ((own <= query) & (owner[row, query] == owner[row, place]) & near)
 
     rows, width = owner.shape
     return create_block_mask(seen, rows, None, width, shared + width, device=str(owner.device))

@@ -57,7 +57,7 @@ class EarlyStopping:
     """Ends a stage after `patience` evaluations without improvement, and restores its best state.
 
     `measure()` is called every `every` steps and after the last; higher is better. `history` has [step, value] of each
-    evaluation, `values` a copy of the best state.
+    evaluation, `values` a copy of the best state. `initial`: the state before the first step is evaluated too.
     """
 
     measure: Callable[[], float]
@@ -65,6 +65,7 @@ class EarlyStopping:
     patience: int
     history: list[tuple[int, float]] = field(default_factory=list)
     values: list[torch.Tensor] = field(default_factory=list)
+    initial: bool = False
 
     @property
     def best(self) -> tuple[int, float]:

@@ -31,7 +31,7 @@ from torch.nn import functional
 from harness.generative.config import Engine, LossNormalise
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.heads import LevelLogits, SampledRows, text_logsumexp
-from harness.generative.models.packing import PackedStates, read_packed, read_padded
+from harness.generative.models.packing import Branches, PackedStates, read_apart, read_packed, read_padded
 from harness.generative.tasks.prompts import IGNORED, CodePrompts, Prompts, Sample
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, shard
@@ -210,6 +210,25 @@ class Losses:
         read = read_packed(self.model, [sequence[len(lead) :] for sequence in sequences], lead)
         return read, self._targets(samples, read.begins - len(lead))
 
+    def group_costs(self, histories: Sequence[np.ndarray], groups: np.ndarray) -> torch.Tensor:
+        """-log p of each token of the codes of items `groups` (n, group) after the prompts of n `histories`, float32
+        (n, group, tokens), with the end-of-sequence token for `vocabulary`. Each prompt is computed once."""
+        codes, (_, size) = self.prompts.codes, groups.shape
+        levels, lead = codes.shape[1], self.prompts.lead()
+        tokens = levels + (self.normalise == "vocabulary")
+        branches = Branches(levels * np.array([len(history) for history in histories]), max(1, tokens - 1))
+        pairs = zip(histories, groups, strict=True)
+        sequences = [np.concatenate([codes[h].reshape(-1), codes[g, : branches.width].reshape(-1)]) for h, g in pairs]
+        reader = read_apart if self.engine == "plain" else read_packed
+        read = reader(self.model, sequences, lead, branches)
+        first = np.broadcast_to((read.begins + branches.trunk)[:, None, None], (*groups.shape, 1))
+        later = first + branches.width * np.arange(size)[:, None] + np.arange(tokens - 1)
+        places = np.concatenate([first - 1, later], axis=2)
+        labels = np.concatenate([codes[groups], np.full((*groups.shape, 1), self.model.eos)], axis=2)[..., :tokens]
+        owners, none = np.repeat(groups, tokens), np.empty(0, np.int64)
+        costs = self._costs(read, Targets(places.reshape(-1), labels.reshape(-1), owners, none, none))
+        return costs.reshape(places.shape)
+
     def alone(self, windows: Sequence[np.ndarray], lead: list[int]) -> Iterator[Sample]:
         """Each target of each window as a sample with its complete prompt."""
         for window in windows:
@@ -255,8 +274,7 @@ class Losses:
 
     def _cost(self, read: PackedStates, targets: Targets, samples: np.ndarray, total: _Denominators) -> torch.Tensor:
         if self.normalise == "vocabulary":
-            states = self._predicting(read, targets.places)
-            loss = (self.model.vocabulary_logsumexp(states) - self._chosen(states, targets.labels)).mean()
+            loss = self._costs(read, targets).mean()
         else:
             loss = torch.cat(list(self._by_kind(read, targets))).mean()
         loss = loss * total.share(len(targets.labels), total.labels)
@@ -265,6 +283,18 @@ class Losses:
         term = self.term(read[targets.ends], self._tensor(targets.items), self._tensor(samples))
         return loss + term * total.share(self.term.denominator(targets.items), total.responses)
 
+    def _costs(self, read: PackedStates, targets: Targets) -> torch.Tensor:
+        """-log p of each label, (labels,), in their order."""
+        if self.normalise == "vocabulary":
+            states = self._predicting(read, targets.places)
+            return self.model.vocabulary_logsumexp(states) - self._chosen(states, targets.labels)
+        order = np.argsort(np.argsort(self._level(targets.labels), kind="stable"))
+        return torch.cat(list(self._by_kind(read, targets)))[self._tensor(order)]
+
+    def _level(self, labels: np.ndarray) -> np.ndarray:
+        """The level of each label, -1 for text."""
+        return np.searchsorted(self.model.offsets, labels - self.model.vocabulary, side="right") - 1
+
     def _predicting(self, read: PackedStates, places: np.ndarray) -> torch.Tensor:
         states = read[places]
         return states if self.temperature == 1 else states / self.temperature
@@ -272,7 +302,7 @@ class Losses:
     def _by_kind(self, read: PackedStates, targets: Targets) -> Iterator[torch.Tensor]:
         """-log p of each label, normalised over its kind: text first, then level by level."""
         flat, level_logits = targets.labels - self.model.vocabulary, self.model.levels()
-        level = np.searchsorted(self.model.offsets, flat, side="right") - 1  # -1: text
+        level = self._level(targets.labels)
         for kind in np.unique(level):
             selected = level == kind
             states, labels = self._predicting(read, targets.places[selected]), targets.labels[selected]

@@ -24,9 +24,9 @@ from harness.generative.models.precision import Precision
 from harness.generative.tasks.batching import Augmentation, Tasks
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.prompts import Prompts
-from harness.generative.training.checkpoint import EarlyStopping
+from harness.generative.training.checkpoint import Callback, EarlyStopping
 from harness.generative.training.losses import AuxiliaryLoss, Cost, Losses
-from harness.generative.training.trainer import ParameterGroup, StageResult, TrainingConfig, train
+from harness.generative.training.trainer import Loss, ParameterGroup, StageResult, TrainingConfig, train
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
@@ -47,6 +47,20 @@ class StageInputs:
     trie: CodeTrie
     validate: Callable[[int], float] | None = None
     augmentation: Augmentation | None = None  # of the windows of stage 1
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """What a stage minimises: `loss` as `trainer.train` takes it, for `steps` steps, `steps_a_pass` in a pass over the
+    data, evaluated after `every` steps where validation chooses. `initial`: the state before the stage is a candidate
+    too."""
+
+    loss: Loss
+    steps: int
+    steps_a_pass: float
+    every: int
+    callback: Callback | None = None
+    initial: bool = False
 
 
 def alignment(tuned: StageInputs, context: RunContext) -> dict[str, Any]:
@@ -84,27 +98,39 @@ def gradient_checkpointing(body: Any, on: bool) -> Iterator[None]:
 
 
 def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, context: RunContext) -> dict[str, Any]:
+    """Runs one supervised stage. Its report is that of `train_stage`."""
+    batches = tasks.batches
+    loss = _supervised(name, config, tasks, tuned, context)
+    every = max(1, round(config.every * batches.steps_a_pass))
+    objective = Objective(loss, batches.steps, batches.steps_a_pass, every)
+    return train_stage(name, config, objective, tuned, context)
+
+
+def train_stage(
+    name: str, config: StageConfig, objective: Objective, tuned: StageInputs, context: RunContext
+) -> dict[str, Any]:
     """Runs one stage. Its report: `StageResult`, passes over the data, trained parameters of the model, selection."""
     tuned.model.train()
     groups, blocks = _groups(name, config, tuned, context)
     backbone_ids = {id(parameter) for parameter in tuned.model.parameters()}
     trained = {id(p): p.numel() for group in groups for p in group.parameters if id(p) in backbone_ids}
     with gradient_checkpointing(tuned.model.body, tuned.config.backbone.checkpointing):
-        choice = _choice(config, tasks, tuned)
-        outcome = _run(name, groups, config, tasks, tuned, context, choice)
+        choice = _choice(config, objective, tuned)
+        outcome = _run(name, groups, config, objective, tuned, context, choice)
     blocks.unshard()
     chosen = {"selected_on": "last"} if choice is None else {"selected_on": "validation", **choice.record()}
-    passes = outcome.steps / tasks.batches.steps_a_pass
+    passes = outcome.steps / objective.steps_a_pass
     return {**vars(outcome), "passes": passes, "trainable_parameters": sum(trained.values()), **chosen}
 
 
-def _choice(config: StageConfig, tasks: Tasks, tuned: StageInputs) -> EarlyStopping | None:
+def _choice(config: StageConfig, objective: Objective, tuned: StageInputs) -> EarlyStopping | None:
     """Early stopping of the stage; None: the last state is taken."""
     validate = tuned.validate
     if config.choose == "last" or validate is None:
         return None
-    every = max(1, round(config.every * tasks.batches.steps_a_pass))
-    return EarlyStopping(lambda: validate(config.validation_users), every, config.patience)
+    return EarlyStopping(
+        lambda: validate(config.validation_users), objective.every, config.patience, initial=objective.initial
+    )
 
 
 def _groups(
@@ -134,15 +160,8 @@ def _groups(
     ], blocks
 
 
-def _run(
-    name: str,
-    groups: list[ParameterGroup],
-    config: StageConfig,
-    tasks: Tasks,
-    tuned: StageInputs,
-    context: RunContext,
-    choice: EarlyStopping | None,
-) -> StageResult:
+def _supervised(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, context: RunContext) -> Loss:
+    """The loss of responses of the tasks, and the auxiliary loss."""
     batches = tasks.batches
     losses = Losses(
         tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world,
@@ -159,9 +178,21 @@ def _run(
             return losses.windows(batches.windows(step, part), template, samples)
         return losses.rows(tasks.samples(task, step, part), samples)
 
+    return loss
+
+
+def _run(
+    name: str,
+    groups: list[ParameterGroup],
+    config: StageConfig,
+    objective: Objective,
+    tuned: StageInputs,
+    context: RunContext,
+    choice: EarlyStopping | None,
+) -> StageResult:
     plan = TrainingConfig(
         stage=name,
-        steps=batches.steps,
+        steps=objective.steps,
         warmup=config.warmup,
         floor=config.floor,
         clip=config.clip,
@@ -171,4 +202,4 @@ def _run(
         average=config.average,
         max_seconds=config.max_seconds,
     )
-    return train(groups, loss, plan, context, choice)
+    return train(groups, objective.loss, plan, context, choice, objective.callback)

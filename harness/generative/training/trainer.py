@@ -191,6 +191,8 @@ def train(
     started, timer, earlier = time.monotonic(), CheckpointTimer(), progress.seconds
     release = CheckpointTimer(RELEASE_SECONDS)
     position = schedule_step(progress.step, earlier, config)
+    if early_stopping is not None and early_stopping.initial and not (progress.step or early_stopping.history):
+        context.event(stage=config.stage, step=0, valid=early_stopping.evaluate(0, state.tensors))
     with context.stage(config.title or config.stage, config.steps) as bar:
         if progress.step:
             bar.advance(progress.step)
