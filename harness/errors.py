@@ -12,6 +12,7 @@ from typing import Literal
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MAX_QUOTED = 600  # characters of a file's content in an error message
+SHOWN = 40  # names in the hint of an unknown name
 
 
 class HarnessError(Exception):
@@ -113,14 +114,22 @@ class AbortedByMain(HarnessError):
 def unknown_name(
     kind: str, name: str, registered: Iterable[str], *, where: str | None = None, otherwise: str | None = None
 ) -> InputError:
-    """The error for a name that is not registered. Its hint lists the closest registered names, or all where none is
-    close, followed by `otherwise`.
+    """The error for a name that is not registered. Its hint lists the closest registered names, or the first
+    `SHOWN` where none is close, followed by `otherwise`.
 
     >>> str(unknown_name("model", "markow", ["markov", "mostpop"]))
     "unknown model 'markow'; did you mean markov?"
     """
     names = sorted(registered)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}" if names else ""
+    hint = f"did you mean {' or '.join(near)}?" if near else _known(names)
     message = f"{hint} {otherwise or ''}".strip() if hint else (otherwise or "").strip("()")
     return InputError(f"unknown {kind} {name!r}", where=where, hint=message or None, code="unknown-name")
+
+
+def _known(names: list[str]) -> str:
+    """The first of `names`, for a hint."""
+    if not names:
+        return ""
+    more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
+    return f"known: {', '.join(names[:SHOWN])}{more}"

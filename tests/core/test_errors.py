@@ -35,3 +35,10 @@ def test_codes_of_a_json_file(content: bytes | None, code: str, tmp_path: Path) 
     with pytest.raises(InputError) as caught:
         read_json_object(path)
     assert caught.value.code == code
+
+
+def test_a_hint_lists_forty_names_at_most() -> None:
+    few, many = ([f"name-{number:03}" for number in range(count)] for count in (3, 100))
+    assert str(unknown_name("run", "zzz", few)) == "unknown run 'zzz'; known: name-000, name-001, name-002"
+    text = str(unknown_name("run", "zzz", many))
+    assert "name-039, … (100 in all)" in text and "name-040" not in text
