@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from harness.core.json_files import read_text
-from harness.data.readers.parquet_tables import read_parquet
+from harness.data.readers.parquet_tables import is_list, read_parquet
 from harness.data.reading import normalized
 from harness.errors import InputError, truncate
 
@@ -76,7 +76,11 @@ def read_vectors(path: Path) -> VectorTable:
         message = f"no vectors can be read from it ({truncate(str(error))})"
         raise InputError(message, where=str(path), hint=FORMATS, code="bad-file") from error
     values = table.values
-    if values.ndim != 2 or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
+    if (
+        values.ndim != 2
+        or not values.size
+        or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer))
+    ):
         raise InputError("not a table of numbers", where=str(path), hint=FORMATS, code="bad-file")
     if table.ids is not None and len(table.ids) != len(values):
         message = f"{len(values):,} vectors and {len(table.ids):,} ids ({table.named_by})"
@@ -145,13 +149,15 @@ def _from_parquet(path: Path) -> VectorTable:
     table = read_parquet(path)
     name = _named(path, table.column_names, ID_NAMES, "id column")
     others = [column for column in table.column_names if column != name]
-    lists = [column for column in others if _is_list(table.column(column).type)]
+    lists = [column for column in others if is_list(table.column(column).type)]
     if lists:
         chosen = lists[0] if len(lists) == 1 else _named(path, lists, VECTOR_NAMES, "vector column")
         column = table.column(chosen).combine_chunks()
-        lengths = {None if row is None else len(row) for row in column}
-        if len(lengths) != 1 or column.null_count:
-            text = ", ".join(sorted(map(str, lengths))[:EXAMPLES])
+        lengths = {len(row) for row in column if row.is_valid}
+        if column.null_count:
+            raise ValueError(f"{column.null_count:,} rows without a vector in column {chosen!r}")
+        if len(lengths) != 1:
+            text = ", ".join(map(str, sorted(lengths)[:EXAMPLES]))
             raise ValueError(f"vectors of unequal length in column {chosen!r}: {text}")
         values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), lengths.pop())
     else:
@@ -164,12 +170,6 @@ def _from_parquet(path: Path) -> VectorTable:
             raise ValueError(f"no column of vectors among {', '.join(table.column_names)}")
         values = np.stack([table.column(column).to_numpy() for column in numbers], axis=1)
     return VectorTable(values, _texts(table.column(name).to_pylist()), f"column {name!r}")
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -213,6 +213,7 @@ def _named(path: Path, present: Sequence[str] | dict[str, Any], names: Sequence[
 
 def _texts(raw: Sequence[Any]) -> tuple[str, ...]:
     """Ids as text. Raises `ValueError` for what is no id."""
+    raw = [int(value) if isinstance(value, float) and value.is_integer() else value for value in raw]
     for row, value in enumerate(raw):
         if isinstance(value, bool) or not isinstance(value, (str, int, bytes)):
             raise ValueError(f"row {row + 1}: {value!r} is no id: write ids as text or whole numbers")

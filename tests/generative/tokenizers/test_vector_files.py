@@ -156,7 +156,7 @@ def test_a_bare_npy_needs_the_order_of_an_item_file(tmp_path: Path, data: Traini
         ({"ids": np.array(["a", "b"]), "vectors": np.ones((24, 3))}, "24 vectors and 2 ids"),
         ({"ids": np.array(["a"] * 24)}, "no table of vectors"),
         ({"ids": np.array(["a"] * 24, dtype=object), "vectors": np.ones((24, 3))}, "never unpickled"),
-        ({"ids": np.ones(24), "vectors": np.ones((24, 3))}, "is no id"),
+        ({"ids": np.arange(24) + 0.5, "vectors": np.ones((24, 3))}, "is no id"),
         ({"ids": np.arange(24), "vectors": np.ones((24, 3), complex)}, "not a table of numbers"),
     ],
 )
