@@ -1,4 +1,4 @@
-"""Precomputed item vectors with item ids: Parquet, `.npz`, or `.npy` with a list of ids.
+"""Precomputed item vectors with item ids: Parquet, `.npz`, or `.npy` or `.safetensors` with a list of ids.
 
 Handles the file formats and matches rows to items by id.
 """
@@ -60,10 +60,11 @@ def read_vectors(path: Path) -> VectorTable:
             table = _from_parquet(path)
         elif kind == ".npz":
             table = _from_npz(path)
-        elif kind not in (".npy", ""):
+        elif kind not in (".npy", ".safetensors", ""):
             raise ValueError(f"a file that ends in {kind}")
         else:
-            values, neighbours = read_npy(path), ids_file(path)
+            values = _from_safetensors(path) if kind == ".safetensors" else read_npy(path)
+            neighbours = ids_file(path)
             ids = (
                 None
                 if neighbours is None
@@ -91,10 +92,10 @@ def read_vectors(path: Path) -> VectorTable:
 
 
 def ids_file(path: Path) -> Path | None:
-    """The list of ids beside a `.npy` file, None where there is none.
+    """The list of ids beside a `.npy` or `.safetensors` file, None where there is none.
 
     `vectors.npy` goes with `vectors.ids.txt` or `vectors.npy.ids.txt`."""
-    if path.suffix.lower() != ".npy":
+    if path.suffix.lower() not in (".npy", ".safetensors"):
         return None
     for name in (f"{path.stem}{IDS_ENDING}", f"{path.name}{IDS_ENDING}"):
         if (neighbours := path.with_name(name)).is_file():
@@ -194,6 +195,18 @@ def _from_npz(path: Path) -> VectorTable:
         raise ValueError(f"no table of vectors among {', '.join(arrays)}")
     chosen = tables[0] if len(tables) == 1 else _named(path, tables, VECTOR_NAMES, "array of vectors")
     return VectorTable(arrays[chosen], _texts(arrays[name].reshape(-1).tolist()), f"array {name!r}")
+
+
+def _from_safetensors(path: Path) -> np.ndarray:
+    """The one table of a file, or that with a known name."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = {name: array for name, array in load_file(path).items() if array.ndim == 2}
+    except (SafetensorError, TypeError) as error:  # TypeError: a type that NumPy does not have
+        raise ValueError(f"{error}; save them as float32") from error
+    return arrays[next(iter(arrays)) if len(arrays) == 1 else _named(path, arrays, VECTOR_NAMES, "table of vectors")]
 
 
 def _named(path: Path, present: Sequence[str] | dict[str, Any], names: Sequence[str], message: str) -> str:
