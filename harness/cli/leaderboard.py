@@ -93,9 +93,8 @@ def leaderboard(
     formats.check_format(form)
     check_output(output)
     current_selection = selection(models, runs, label or (), metrics, k)
-    metric = metric or next(iter(current_selection.metrics), MAIN_METRIC)
+    metric = check_metric(metric or next(iter(current_selection.metrics), MAIN_METRIC))
     by = metric if metric in METRICS else MAIN_METRIC  # others are computed for the selected rows only
-    check_metric(metric)
     if protocols:
         if metric != by:
             raise unknown_name("metric", metric, METRICS, where="--metric")

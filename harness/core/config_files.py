@@ -31,17 +31,22 @@ _FLOAT = re.compile(
 )
 
 
+_INT = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-3` as text and `2020-01-01` as a date; here they are a number and text."""
+    """YAML 1.1 reads `1e-3` as text, `2020-01-01` as a date, `010` as 8 and `1:30` as 90; here the first is a number
+    and the others are text."""
 
 
 _Loader.yaml_implicit_resolvers = {  # a copy: the base class keeps its resolvers
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float", ":int"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
 
 
 def parse(text: str, location: str) -> Any:
@@ -50,6 +55,8 @@ def parse(text: str, location: str) -> Any:
 
     >>> parse("1e-3", "--set"), parse("[1, 2]", "--set"), parse("true", "--set"), parse("bf16", "--set")
     (0.001, [1, 2], True, 'bf16')
+    >>> parse("[010, 1:30, 0x10, 0, -7, 1_000]", "--set")
+    ['010', '1:30', 16, 0, -7, 1000]
     """
     try:
         loader = _Loader(text)
@@ -87,7 +94,7 @@ def _unfolded(node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
         names: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in names and key.value != "<<":
-                raise ValueError(f"key {key.value!r} is repeated")
+                raise ValueError(f"key {key.value!r} is repeated (line {key.start_mark.line + 1})")
             names.add(str(key.value))
         total += sum(_unfolded(key, sizes) + _unfolded(value, sizes) for key, value in node.value)
     elif isinstance(node, yaml.SequenceNode):
@@ -105,8 +112,9 @@ def small_text(path: Path, kind: str) -> str:
     except InputError as error:
         if error.code == "empty-data":
             return ""
+        hint = error.hint or f"give a {kind} file"
         raise InputError(
-            f"cannot be read: {error.what}", where=error.where, hint=f"give a {kind} file", code="unreadable-file"
+            f"cannot be read: {error.what}", where=error.where, hint=hint, code="unreadable-file"
         ) from error
 
 
@@ -115,7 +123,7 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises `InputError`.
     """
-    is_toml = path.suffix == ".toml"
+    is_toml = path.suffix.lower() == ".toml"
     text = small_text(path, "TOML" if is_toml else "YAML")
     if is_toml:
         warn(f"{path}: TOML is read for one more version; write YAML (docs/tuning.md)")

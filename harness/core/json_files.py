@@ -15,7 +15,23 @@ from typing import IO, Any, BinaryIO, TextIO
 
 from harness.errors import InputError
 
-GZIP, UTF_16 = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")  # how such files begin
+GZIP = b"\x1f\x8b"  # how such a file begins
+ENCODINGS = {  # by the first bytes, the longest ones first; without a mark text of two bytes a letter has zeros
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+BINARY = {  # first bytes of files that are no text
+    b"PK\x03\x04": "a zip archive or a workbook: save the table as CSV, UTF-8",
+    b"\xd0\xcf\x11\xe0": "a workbook: save the table as CSV, UTF-8",
+    b"PAR1": "Parquet: let its name end in .parquet",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it",
+    b"BZh": "compressed by bzip2: unpack it",
+    b"\xfd7zXZ": "compressed by xz: unpack it",
+    GZIP: "gzipped twice: unpack it once",
+}
 REFETCH = "download the file again"
 MAX_DECOMPRESSED_BYTES, MAX_RATIO = (
     1 << 26,
@@ -47,29 +63,30 @@ def read_text(path: Path, max_bytes: int | None = None) -> str:
         text = raw.decode(_encoding(raw))
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise InputError(
-            "not UTF-8 text",
-            where=f"{path} line {line}",
-            hint=f"save the file as UTF-8: iconv -f latin1 -t utf-8 {path.name}, if it is Latin-1",
-            code="unreadable-file",
-        ) from error
+        hint = f"save the file as UTF-8: iconv -f latin1 -t utf-8 {path.name}, if it is Latin-1"
+        kind = next((f"it is {kind}" for start, kind in BINARY.items() if raw.startswith(start)), hint)
+        raise InputError("not UTF-8 text", where=f"{path} line {line}", hint=kind, code="unreadable-file") from error
     if not text.strip():
         raise InputError("the file is empty", where=str(path), hint="write the data to it again", code="empty-data")
     return text
 
 
 def _packed(path: Path) -> bool:
-    """Whether the file is gzipped, by its name or its first bytes."""
-    if path.suffix.lower() == ".gz":
-        return True
+    """Whether the file is gzipped, by its first bytes: browsers unpack a .gz and keep its name."""
     if not path.is_file():  # a pipe is read once
-        return False
+        return path.suffix.lower() == ".gz"
     with path.open("rb") as file:
         return file.read(len(GZIP)) == GZIP
 
 
 def _encoding(start: bytes) -> str:
-    return "utf-16" if start[:2] in UTF_16 else "utf-8-sig"
+    """
+    >>> _encoding("user".encode("utf-16-le")), _encoding("user".encode("utf-16-be")), _encoding(b"user")
+    ('utf-16-le', 'utf-16-be', 'utf-8-sig')
+    """
+    if start[:1] and b"\0" in start[:2] and start[:2] != b"\0\0":
+        return "utf-16-be" if start[:1] == b"\0" else "utf-16-le"
+    return next((name for mark, name in ENCODINGS.items() if start.startswith(mark)), "utf-8-sig")
 
 
 def _whole(file: BinaryIO, limit: int) -> bytes | None:
@@ -104,7 +121,7 @@ def open_text(path: Path, newline: str = "") -> Iterator[TextIO]:
     errors as in `read_text`, also while reading."""
     try:
         with _unpacked(path) if _packed(path) else path.open("rb") as content:
-            encoding = _encoding(content.peek(2))
+            encoding = _encoding(content.peek(4))
             with io.TextIOWrapper(content, encoding, newline=newline) as file:
                 yield file
     except (OSError, UnicodeDecodeError):

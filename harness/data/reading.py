@@ -138,18 +138,21 @@ class Reading:
         for key in message:
             if key not in names:
                 raise unknown_name("setting", key, names, where=location)
-        core, columns = message.pop("core", None), message.pop("columns", None)
-        if isinstance(core, int):
-            message = {"min_user": core, "min_item": core, **message}
+        columns = message.pop("columns", None)
         if isinstance(columns, str):
             message["columns"] = parse_columns(columns)
-        elif columns:
-            message["columns"] = tuple((str(canonical), str(column)) for canonical, column in dict(columns).items())
-        for key in ("min_rating", "min_user", "min_item", "bad_lines"):
-            kind = int if key in ("min_user", "min_item") else (int, float)
-            if message.get(key) is not None and (not isinstance(message[key], kind) or isinstance(message[key], bool)):
-                raise InputError(f"{key} is {message[key]!r}, expected a number", where=location, code="bad-setting")
-        return cls(**message)
+        elif isinstance(columns, Mapping):
+            message["columns"] = tuple((str(canonical), str(column)) for canonical, column in columns.items())
+        elif columns is not None:
+            raise InputError(f"columns is {columns!r}", where=location, hint=FORM, code="bad-setting")
+        message = {key: value for key, value in message.items() if value is not None}  # null: the default
+        for key in message.keys() - {"columns"}:
+            kind = (int, float) if key in ("min_rating", "bad_lines") else int
+            if not isinstance(message[key], kind) or isinstance(message[key], bool):
+                name = "whole number" if kind is int else "number"
+                raise InputError(f"{key} is {message[key]!r}, expected a {name}", where=location, code="bad-setting")
+        core = message.pop("core", None)
+        return cls(**({} if core is None else {"min_user": core, "min_item": core}) | message)
 
 
 def parse_columns(text: str) -> tuple[tuple[str, str], ...]:

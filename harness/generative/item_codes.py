@@ -60,14 +60,20 @@ def read_codes(codes: Sequence[object], items: Sequence[str], location: str) -> 
     `InputError` for other tokens, for codes of unequal length, and for tokens that name another level.
     """
     rows = [_tokens(code, item, location) for code, item in zip(codes, items, strict=True)]
-    if len({len(row) for row in rows}) != 1:
-        raise InputError("codes of unequal length", where=location, hint="rebuild the index")
+    for row, item in zip(rows, items, strict=True):
+        if len(row) != len(rows[0]):
+            message = f"codes of unequal length: item {items[0]!r} has {len(rows[0])} tokens, {item!r} has {len(row)}"
+            raise InputError(message, where=location, hint="rebuild the index")
     plain = [[_plain(token) for token in row] for row in rows]
     if all(isinstance(token, int) for row in plain for token in row):
         return _counted_by_level(np.array(plain, dtype=np.int64))
+    numbers = sum(isinstance(row[0], int) for row in plain) > len(plain) / 2  # a few other tokens are the wrong ones
     first, digits = _first_level(plain), []
     for row, raw, item in zip(plain, rows, items, strict=True):
-        digits.append([_digit(token, level, first) for level, token in enumerate(row)])
+        if numbers:
+            digits.append([token if isinstance(token, int) else -1 for token in row])
+        else:
+            digits.append([_digit(token, level, first) for level, token in enumerate(row)])
         if -1 in digits[-1]:
             level = digits[-1].index(-1)
             message = f"item {item!r}: token {truncate(repr(raw[level]), 80)} on level {level + 1}"

@@ -75,9 +75,13 @@ def _metrics(names: Sequence[str], ks: Sequence[str], location: str = "--metrics
     return tuple(dict.fromkeys(problems))
 
 
-def check_metric(name: str) -> None:
-    """Raises `InputError` for text that is no metric with its K."""
-    _metrics([name], (), "--metric")
+def check_metric(name: str) -> str:
+    """The metric's name, in small letters. Raises `InputError` for text that is no metric with its K.
+
+    >>> check_metric("NDCG@10"), check_metric("HR@5")
+    ('ndcg@10', 'hit@5')
+    """
+    return _metrics([name], (), "--metric")[0]
 
 
 def _depth(text: str, location: str) -> int:

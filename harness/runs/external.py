@@ -85,6 +85,8 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
     protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
     dataset = load_dataset(external.dataset, external.order, external.reading)
     split = split_by(dataset, protocol)
+    for warning in dataset.warnings:
+        note(warning)
     rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test)
     for line in rankings.notes():
         note(f"{external.path.name}: {line}")

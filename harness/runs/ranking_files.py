@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.json_files import open_text, parse_json, read_json, room
-from harness.data.readers.parquet_tables import read_parquet
-from harness.data.readers.table_files import LONGEST_FIELD
+from harness.core.json_files import open_text, parse_json, read_json, read_text, room
+from harness.data.readers.csv_tables import written_list
+from harness.data.readers.parquet_tables import is_list, read_parquet
+from harness.data.readers.table_files import LONGEST_FIELD, first_line
 from harness.data.reading import ITEM, RANK, SCORE, USER, normalized
 from harness.errors import InputError
 from harness.store.record import COLUMNS as OURS
@@ -31,7 +32,12 @@ ALIASES: dict[str, tuple[str, ...]] = {
     SCORE: ("score", "scores", "prediction", "pred", "similarity", "logit"),
     RANK: ("rank", "position"),
 }
-LISTS = ("items", "item_ids", "item_list", "predictions", "recommendations", "ranking", "topk")
+# Of a file that has neither a score nor a rank by those names.
+OTHERWISE = {
+    SCORE: ("rating", "predicted_rating", "predicted_score", "relevance", "probability", "prob", "confidence", "est"),
+    RANK: ("distance", "dist"),
+}
+LISTS = ("items", "item_ids", "item_list", "predictions", "recommendations", "ranking", "topk", "recommended_items")
 TABLE_NAMES = (".csv", ".tsv")
 EXPECTED = "begin with a header such as user,item,score (or rank in place of score)"
 MAPPING = "give {user: {item: score}} or {user: [item, …]}, best first"
@@ -43,7 +49,7 @@ LZ4_LAYERS = 2  # ranx compresses twice
 class Listed:
     """Rows of one file, in its order. `users` and `items`: raw ids; `scores` (larger is better) and `ranks` (smaller is
     better): float64, None if the file has none. `empty`: users with an explicit empty list. `whole`: a user without
-    rows has an empty list, as in `predictions.parquet`. `place(n)`: location of row n for messages; `unread`: ignored
+    rows has an empty list, as in `predictions.parquet`. `place(n)`: location of row n for messages; `notes`: on its
     columns."""
 
     layout: str
@@ -54,7 +60,7 @@ class Listed:
     place: Callable[[int], str]
     empty: frozenset[str] = frozenset()
     whole: bool = False
-    unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_listed(path: Path) -> Listed:
@@ -63,7 +69,7 @@ def read_listed(path: Path) -> Listed:
     kind = Path(path.name.lower().removesuffix(".gz")).suffix
     try:
         if kind == ".json":
-            content = read_json(path)
+            content = _flat(read_json(path))
             return _records(content, path, "JSON") if _is_records(content) else _mapping(content, path, "JSON")
         if kind in (".jsonl", ".ndjson"):
             with open_text(path, "\n") as file:
@@ -84,7 +90,7 @@ def read_listed(path: Path) -> Listed:
 def _has_header(path: Path) -> bool:
     """Whether the first line names a user and an item column."""
     with open_text(path) as file:
-        line = file.readline(LONGEST_FIELD)
+        _, line = first_line(file)
     return {USER, ITEM} <= set(map(_role, line.split(_delimiter(line))))
 
 
@@ -103,7 +109,7 @@ def _role(name: str) -> str:
 
 
 def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Position of each role's column, and the names of the other columns."""
+    """Position of each role's column; notes on the other columns, and on one that is a score by its meaning alone."""
     places: dict[str, int] = {}
     for place, name in enumerate(names):
         role = _role(name)
@@ -114,29 +120,53 @@ def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple
             places[role] = place
     if missing := [role for role in (USER, ITEM) if role not in places]:
         raise InputError(f"no column {missing[0]!r}", where=location, hint=EXPECTED)
-    return places, tuple(name for place, name in enumerate(names) if place not in places.values())
+    notes: list[str] = []
+    if SCORE not in places and RANK not in places:
+        plain = [normalized(name) for name in names]
+        others = [(role, name) for role, known in OTHERWISE.items() for name in map(normalized, known) if name in plain]
+        places |= {role: plain.index(name) for role, name in others[:1]}
+        notes = [f"column {names[places[role]]!r} is read as the {role}" for role, _ in others[:1]]
+    unread = ", ".join(name for place, name in enumerate(names) if place not in places.values() and name)
+    return places, (*notes, *([f"ignored columns: {unread}"] if unread else []))
 
 
 def _table(path: Path) -> Listed:
-    """A header, then one row an item; a row without an item is an empty list."""
+    """A header, then one row an item, or one with a list of items; a row without an item is an empty list."""
     csv.field_size_limit(LONGEST_FIELD)
     with open_text(path) as file:
-        mark = _delimiter(file.readline(LONGEST_FIELD))
+        skipped, first = first_line(file)
+    if not first.strip():
+        read_text(path)  # which says so where the file is empty
+    mark = _delimiter(first)
     with open_text(path) as file:
+        for _ in range(skipped):
+            file.readline()
         reader = csv.reader(file, delimiter=mark, strict=True)
         names = next(reader, [])
-        places, unread = _columns(names, f"{path} line 1")
         rows, lines = [], []
         for row in reader:
-            if row and len(row) < len(names):
-                location = f"{path} line {reader.line_num}"
-                raise InputError("too few fields", where=location, hint=f"give {','.join(names)}")
-            if row:
-                rows.append(row)
-                lines.append(reader.line_num)
+            if not any(row):
+                continue
+            line = reader.line_num + skipped
+            if len(row) < len(names) or any(row[len(names) :]):
+                message = f"{len(row)} fields where the header has {len(names)}"
+                raise InputError(message, where=f"{path} line {line}", hint=f"give {','.join(names)}")
+            rows.append(row)
+            lines.append(line)
+    if any(normalized(name) in map(normalized, LISTS) for name in names) and ITEM not in map(_role, names):
+        return _records([_cells(names, row) for row in rows], path, "CSV")
+    places, notes = _columns(names, f"{path} line {skipped + 1}")
     layout = {"\t": "table (tabs)", ";": "table (semicolons)"}.get(mark, "CSV")
     cells = {role: [row[place].strip() for row in rows] for role, place in places.items()}
-    return _listed(layout, cells, lambda n: f"{path} line {lines[n]}", unread)
+    for role in {SCORE, RANK} & cells.keys() if mark == ";" else ():
+        cells[role] = [cell.replace(",", ".") for cell in cells[role]]  # such tables have decimal commas
+    return _listed(layout, cells, lambda n: f"{path} line {lines[n]}", notes)
+
+
+def _cells(names: Sequence[str], row: Sequence[str]) -> dict[str, Any]:
+    """A row by name, lists parsed."""
+    cells = zip(names, row, strict=False)
+    return {name: written_list(cell) if cell.strip().startswith("[") else cell for name, cell in cells}
 
 
 def _trec(path: Path) -> Listed:
@@ -160,27 +190,26 @@ def _parquet(path: Path) -> Listed:
     """One row an item, as in a table; `predictions.parquet` of a run is detected by its columns."""
     table = read_parquet(path)
     names = table.column_names
-    if any(str(kind).startswith(("list", "large_list")) for kind in table.schema.types):
+    if any(is_list(kind) for kind in table.schema.types):
         return _records(table.to_pylist(), path, "Parquet")
-    places, unread = _columns(names, f"{path} (columns {', '.join(names)})")
+    places, notes = _columns(names, f"{path} (columns {', '.join(names)})")
     cells: dict[str, list[Any]] = {}
     for role, place in places.items():
-        cells[role] = ["" if value is None else value for value in table.column(place).to_pylist()]
+        column = table.column(place).to_pylist()
+        cells[role] = ["" if value is None or (role == ITEM and value != value) else value for value in column]
     for role in (USER, ITEM):
-        if odd := next((value for value in cells[role] if type(value) not in (str, int)), None):
-            location, hint = f"{path} field {names[places[role]]!r}", "write ids as text or integers"
-            raise InputError(f"the column must have ids, not {odd!r}", where=location, hint=hint)
-        cells[role] = list(map(str, cells[role]))
+        location = f"{path} field {names[places[role]]!r}"
+        cells[role] = [value if value == "" else _id(value, location) for value in cells[role]]
     is_ours = tuple(names) == OURS
     layout = "predictions.parquet" if is_ours else "Parquet"
-    return _listed(layout, cells, lambda n: f"{path} row {n + 1}", unread, is_whole=is_ours)
+    return _listed(layout, cells, lambda n: f"{path} row {n + 1}", notes, is_whole=is_ours)
 
 
 def _listed(
     layout: str,
     cells: Mapping[str, list[Any]],
     place: Callable[[int], str],
-    unread: tuple[str, ...],
+    notes: tuple[str, ...],
     *,
     is_whole: bool = False,
 ) -> Listed:
@@ -197,7 +226,18 @@ def _listed(
         message = f"user {cells[USER][n]!r} has items and a row without an item"
         raise InputError(message, where=place(n), hint="remove the empty row")
     scores, ranks = (None if role not in rows else _numbers(rows[role], role, where) for role in (SCORE, RANK))
-    return Listed(layout, rows[USER], rows[ITEM], scores, ranks, where, frozenset(empty), is_whole, unread)
+    return Listed(layout, rows[USER], rows[ITEM], scores, ranks, where, frozenset(empty), is_whole, notes)
+
+
+def _flat(content: Any) -> Any:
+    """{user: [{"item": …, "score": …}, …]} as rows, and anything else as it is."""
+    if not isinstance(content, Mapping) or not all(isinstance(ranked, list) for ranked in content.values()):
+        return content
+    entries = [entry for ranked in content.values() for entry in ranked]
+    if not _is_records(entries):
+        return content
+    empty = {name: "" for name in entries[0]}
+    return [{**entry, USER: user} for user, ranked in content.items() for entry in (ranked or [empty])]
 
 
 def _is_records(content: Any) -> bool:
@@ -274,6 +314,8 @@ def _ranked(ranked: Any, location: str) -> tuple[list[tuple[Any, Any]], str]:
 
 
 def _id(item: Any, location: str) -> str:
+    if isinstance(item, float) and item.is_integer():
+        item = int(item)
     if type(item) not in (str, int):
         raise InputError(f"{str(item)[:40]!r} is not an item", where=location, hint="write items as text or integers")
     return str(item)

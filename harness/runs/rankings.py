@@ -29,7 +29,7 @@ class Rankings:
     """`whole`: the complete lists; `predictions`: the lists truncated to the requested depth. `tied_users`: users with
     ties in the truncated list or at its end; `tied_pairs`: tied neighbours; `hashed_pairs`: those without distinct
     ranks. `crossed`: users whose ranks contradict their scores; `empty`: users with an empty list. `by`: `scores`,
-    `ranks` or `lines`."""
+    `ranks` or `lines`; `rising`: without ranks, scores never fall from a user's row to the next."""
 
     predictions: Predictions
     whole: Predictions
@@ -41,7 +41,8 @@ class Rankings:
     crossed: int
     empty: int
     by: str
-    unread: tuple[str, ...] = ()
+    rising: bool = False
+    columns: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """Notes on how the file was read, one line each."""
@@ -57,10 +58,11 @@ class Rankings:
             )
         if self.crossed:
             results.append(f"ranks contradict the scores of {self.crossed:,} users; the scores count, larger is better")
+        if self.rising:
+            results.append("scores rise along every list; larger counts as better: negate them if they are distances")
         if self.by == "lines":
             results.append("no column of scores or ranks: items are ranked by the order of lines")
-        if self.unread:
-            results.append(f"ignored columns: {', '.join(self.unread)}")
+        results += self.columns
         if self.empty:
             results.append(f"empty lists of {self.empty:,} of {requested:,} users count as misses")
         return results
@@ -101,7 +103,8 @@ def read_rankings(path: Path, dataset: Dataset, depth: int, fold: EvaluationSpli
         crossed=len(np.unique(list_row[1:][crossed])),
         empty=int((lengths == 0).sum()),
         by=by,
-        unread=listed.unread,
+        rising=listed.scores is not None and listed.ranks is None and _rising(users, listed.scores),
+        columns=listed.notes,
     )
 
 
@@ -110,7 +113,8 @@ def _positions(listed: Listed, path: Path, names: Sequence[str], dataset: Datase
     results = []
     for kind, raw, known in (("user", listed.users, names), ("item", listed.items, dataset.items)):
         index_of = {name: position for position, name in enumerate(known)}
-        results.append(np.array([index_of.get(name, -1) for name in raw], dtype=np.int64))
+        places = {name: index_of.get(name, index_of.get(name.removesuffix(".0"), -1)) for name in set(raw)}  # pandas
+        results.append(np.array([places[name] for name in raw], dtype=np.int64))
         hint = f"use the raw ids of {dataset.name}"
         if kind == "user" and names is not dataset.users:
             hint = "name each case USER#N, as in test_histories.json of harness data export --split"
@@ -154,6 +158,11 @@ def _order(listed: Listed, selected: np.ndarray, row: np.ndarray, scores: np.nda
     hashes = np.zeros(len(row), dtype=np.uint64)
     hashes[ties] = _hashes(listed.users, listed.items, ties)
     return selected[np.lexsort((hashes[selected], ranks[selected], -scores[selected], row[selected]))]
+
+
+def _rising(users: np.ndarray, scores: np.ndarray) -> bool:
+    steps = np.diff(scores)[users[1:] == users[:-1]]
+    return bool((steps >= 0).all() and (steps > 0).any())
 
 
 def _hashes(users: Sequence[str], items: Sequence[str], rows: np.ndarray) -> np.ndarray:

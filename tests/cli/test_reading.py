@@ -12,6 +12,7 @@ import yaml
 
 from harness.data.loading import load_dataset
 from harness.data.reading import Reading
+from harness.errors import InputError
 from tests.cli.conftest import Harness
 
 LAST = "u_short"
@@ -64,6 +65,16 @@ def test_the_options_mean_the_same_in_every_command(harness: Harness, strange: P
     listed = json.loads(harness("data", "items", "mine", "--json").out)
     assert listed["items"] == list(load_dataset("mine").items)
     assert harness("data", "items", "mine").out.splitlines() == listed["items"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"columns": ["user"]}, {"columns": 5}, {"core": "five"}, {"core": 5.0}, {"core": True}, {"min_user": "3"}],
+)
+def test_a_wrong_section_data_is_refused(document: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"mine.yaml: {next(iter(document))} is "):
+        Reading.of(document, "mine.yaml")
+    assert Reading.of({"min_user": None, "core": None}) == Reading()
 
 
 @pytest.mark.parametrize(

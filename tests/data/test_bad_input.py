@@ -62,7 +62,10 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "null item": ({"x.inter.json": '{"u": [null]}'}, r"user 'u': item None at place 1"),
     "true item": ({"x.inter.json": '{"u": [true]}'}, r"user 'u': item True at place 1"),
     "text no object": ({"x.inter.json": JSON, "x.item.json": '{"a": "Pen"}'}, r"x\.item\.json item 'a': an object"),
-    "title no text": ({"x.inter.json": JSON, "x.item.json": '{"a": {"title": 5}}'}, r"item 'a' field 'title': .*int"),
+    "title no text": (
+        {"x.inter.json": JSON, "x.item.json": '{"a": {"title": true}}'},
+        r"item 'a' field 'title': .*bool",
+    ),
     "text twice": ({"x.inter.json": JSON, "x.item.json": '{"a": {},\n"a": {}}'}, r"x\.item\.json line 2: key 'a'"),
     "nothing": ({"readme.txt": "x"}, r"no interactions file of a known layout; it needs NAME\.inter\.json"),
 }

@@ -16,7 +16,7 @@ from harness.data.dataset import Dataset, ItemText
 from harness.data.export import LAYOUTS, export
 from harness.data.loading import load_dataset
 from harness.data.ragged import RaggedArray
-from harness.data.readers.csv_tables import MISSING
+from harness.data.readers.interactions import MISSING
 from harness.data.reading import INTERACTIONS_PARQUET, ITEMS_PARQUET
 from harness.errors import InputError
 from tests import toys

@@ -40,6 +40,15 @@ def test_prose_is_no_sequence(tmp_path: Path) -> None:
         load_dataset(write(tmp_path, readme__txt="This folder holds the data.\nSee the paper, please.\n"))
 
 
+def test_numbers_and_paths_in_lcrec_files(tmp_path: Path) -> None:
+    texts = (
+        '{"1": {"title": 1984, "brand": NaN, "categories": [["Books", "Prose"], ["Gifts"]]}, "2": {"title": "Dune"}}'
+    )
+    data = load_dataset(write(tmp_path / "shop", shop__inter__json='{"a": [1.0, 2.0, 1]}', shop__item__json=texts))
+    assert data.items == ("1", "2") and data.text is not None
+    assert data.text[0] == ItemText("1984", categories=("Books", "Prose"))
+
+
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness.data.dataset import Dataset, ItemText
@@ -156,3 +158,44 @@ def test_order_file_does_without_the_column_and_is_for_folders(tmp_path: Path) -
         load_dataset("ml-100k", "file")
     with pytest.raises(InputError, match=r"unknown order 'files'; did you mean file\?"):
         load_dataset(path, "files")
+
+
+ROWS = [(f"u{u}", (u + n) % 9, 1_500_000_000 + 60 * n) for u in range(12) for n in range(6)]
+
+
+def plain_fingerprint(folder: Path) -> str:
+    table = "".join(f"{user},{item},{time}\n" for user, item, time in ROWS)
+    return load_dataset(write(folder, interactions__csv=f"user,item,timestamp\n{table}")).fingerprint
+
+
+@pytest.mark.parametrize("kind", ["category", "bytes", "decimal", "view", "floats", "lists"])
+def test_parquet_of_other_programs(kind: str, tmp_path: Path) -> None:
+    users, numbers, times = map(pa.array, zip(*ROWS, strict=True))
+    table = pa.table({"user": users, "item": numbers.cast(pa.string()), "timestamp": times})
+    if kind == "lists":
+        parted = table.to_pandas().groupby("user", sort=False).agg(list).reset_index()
+        items, lists = pa.large_list(pa.string()), pa.large_list(pa.int64())
+        table = pa.Table.from_pandas(parted, pa.schema({"user": pa.string(), "item": items, "timestamp": lists}))
+    elif kind == "category":
+        table = table.set_column(1, "item", table.column("item").dictionary_encode())
+    elif kind == "decimal":
+        table = pa.table(
+            {"user": users, "item": numbers.cast(pa.decimal128(20, 0)), "timestamp": times.cast(pa.decimal128(20, 0))}
+        )
+    else:
+        types = {"bytes": pa.binary(), "view": pa.string_view(), "floats": pa.float64()}
+        values = numbers if kind == "floats" else table.column("item")
+        table = table.set_column(1, "item", values.cast(types[kind]))
+    (tmp_path / "shop").mkdir()
+    pq.write_table(table, tmp_path / "shop/interactions.parquet")
+    assert load_dataset(str(tmp_path / "shop")).fingerprint == plain_fingerprint(tmp_path / "csv")
+
+
+def test_nan_is_no_id_in_parquet(tmp_path: Path) -> None:
+    users, numbers, times = zip(*ROWS, strict=True)
+    items = [float("nan") if n == 3 else float(item) for n, item in enumerate(numbers)]
+    pq.write_table(
+        pa.table({"user": users, "item": pa.array(items), "timestamp": times}), tmp_path / "interactions.parquet"
+    )
+    data = load_dataset(str(tmp_path))
+    assert set(data.items) == {str(n) for n in range(9)} and "empty item id" in data.warnings[0]

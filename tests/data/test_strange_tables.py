@@ -21,6 +21,9 @@ from harness.runs.ranking_files import ALIASES as RANKING_ALIASES
 ROWS = [(f"u{u}", f"i{(u + n) % 9}", 1_500_000_000 + 60 * n, 1 + (u + n) % 5) for u in range(12) for n in range(6)]
 
 
+ATOMIC = "user_id:token,item_id:token,timestamp:float"
+
+
 def csv(header: str, separator: str = ",") -> str:
     names = header.split(",")
     return "\n".join(separator.join(map(str, row[: len(names)])) for row in [names, *ROWS]) + "\n"
@@ -60,6 +63,16 @@ def json_lines() -> str:
         ("interactions.tsv", csv("user,item,time", "\t").replace("\n", '\t"Heroes" live\n')),
         ("interactions.csv", csv("user,item,time", ";").replace("\n", ';"say \\"ho\\"; ho"\n')),
         ("interactions.csv", csv("user,item,timestamp").replace("\n", "\r")),
+        ("interactions.csv", csv("user,item,timestamp").replace("\n", ",\n").replace(",\n", "\n", 1)),
+        ("interactions.csv", csv("user,item,timestamp") + ",,\n" * 50),
+        ("interactions.csv", csv("user,item,timestamp").encode("utf-16-le")),
+        ("interactions.csv", csv("user,item,timestamp").encode("utf-32")),
+        ("Interactions.CSV", csv("user,item,timestamp")),
+        (
+            "shop.inter",
+            csv("user_id:token,item_id:token,timestamp:float", "\t").replace("\n", "\t\n").replace("\t\n", "\n", 1),
+        ),
+        ("shop.inter.gz", csv("user_id:token,item_id:token,timestamp:float", "\t")),
     ],
 )
 def test_one_content_in_many_forms(name: str, content: str | bytes, tmp_path: Path) -> None:
@@ -150,11 +163,54 @@ def test_a_mark_for_a_missing_id_is_no_id(mark: str, tmp_path: Path) -> None:
         load_dataset(str(tmp_path))
 
 
-def test_whole_ids_that_pandas_made_floats_fit_the_item_file(tmp_path: Path) -> None:
-    (tmp_path / "interactions.csv").write_text(csv("user,sku,timestamp").replace(",i", ",").replace(",15", ".0,15"))
-    (tmp_path / "items.csv").write_text("item,title\n" + "".join(f" {n} ,T{n}\n" for n in range(9)))
+@pytest.mark.parametrize("part", [slice(1, None), slice(20, 40)], ids=["all", "some"])
+@pytest.mark.parametrize("layout", ["csv", "recbole"])
+def test_whole_ids_that_pandas_made_floats_fit_the_item_file(layout: str, part: slice, tmp_path: Path) -> None:
+    header, separator = ("user,sku,timestamp", ",") if layout == "csv" else (ATOMIC, "\t")
+    lines = [line.replace(f"{separator}i", separator) for line in csv(header, separator).splitlines()]
+    lines[0] = header.replace(",", separator)
+    lines[part] = [line.replace(f"{separator}15", f".0 {separator}15") for line in lines[part]]
+    name = "interactions.csv" if layout == "csv" else "x.inter"
+    (tmp_path / name).write_text("\n".join(lines))
+    header, name = ("item,title", "items.csv") if layout == "csv" else ("item_id:token\ttitle:token_seq", "x.item")
+    (tmp_path / name).write_text(header + "".join(f"\n{n} {separator}T{n}" for n in range(9)))
     data = load_dataset(str(tmp_path))
     assert data.text is not None and [text.title for text in data.text] == [f"T{item}" for item in data.items]
+    assert len(data.items) == 9
+
+
+@pytest.mark.parametrize("raw", ["9.78014E+12", "1e+05"])
+def test_an_id_that_lost_digits_is_no_id(raw: str, tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text(csv("user,item,timestamp") + f"u1,{raw},1500000000\n")
+    assert f"item id '{raw}' is a rounded number" in load_dataset(str(tmp_path)).warnings[0]
+    (tmp_path / "interactions.csv").write_text(csv("user,item,timestamp").replace(",i2", f",{raw}"))
+    with pytest.raises(InputError, match=r"rounded number.*write ids with all their digits"):
+        load_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("order", ["time", "file"])
+@pytest.mark.parametrize(
+    ("name", "header", "separator"), [("interactions.csv", "user,item,timestamp", ","), ("x.inter", ATOMIC, "\t")]
+)
+def test_a_header_in_the_middle_is_no_row(name: str, header: str, separator: str, order: str, tmp_path: Path) -> None:
+    lines = csv(header, separator).splitlines(keepends=True)
+    (tmp_path / name).write_text("".join([*lines[:30], lines[0], *lines[30:]]))
+    data = load_dataset(str(tmp_path), order)
+    assert (data.interactions, len(data.items)) == (len(ROWS), 9)
+    assert any("1 lines repeat the header" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("first", ["user_id item_id", "user items"])
+def test_a_header_of_sequences_is_no_user(first: str, tmp_path: Path) -> None:
+    (tmp_path / "user_sequence.txt").write_text(f"{first}\n" + "".join(f"u{u} {u % 3} {u % 5} 7\n" for u in range(6)))
+    data = load_dataset(str(tmp_path))
+    assert len(data.users) == 6 and any("read as a header" in note for note in data.notes)
+
+
+def test_an_item_file_of_other_ids_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text(csv("user,item,timestamp"))
+    (tmp_path / "items.csv").write_text("item,title\n" + "".join(f"I{n},T{n}\n" for n in range(9)))
+    assert "ids such as 'I0', the interactions 'i0'" in load_dataset(str(tmp_path)).warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +219,8 @@ def test_whole_ids_that_pandas_made_floats_fit_the_item_file(tmp_path: Path) -> 
         ({"data.zip": b"PK"}, r"unpack data\.zip"),
         ({"inner/interactions.csv": csv("user,item,timestamp").encode()}, "its folder inner has one: give"),
         ({"interactions.csv": "user,item,timestamp\né,i,1\n".encode("latin-1")}, "iconv -f latin1"),
+        ({"interactions.csv": b"PK\3\4\xff\xfe"}, "it is a zip archive or a workbook: save the table as CSV"),
+        ({"interactions.csv": gzip.compress(gzip.compress(b"user,item"))}, "it is gzipped twice"),
     ],
 )
 def test_a_hint_says_what_to_do(files: dict[str, bytes], hint: str, tmp_path: Path) -> None:

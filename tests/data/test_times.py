@@ -27,11 +27,14 @@ MARCH = 1_551_398_400  # 2019-03-01, in seconds
         ([f"{MARCH}000000000", f"{MARCH + 86_400}000000000"], "nanoseconds"),
         (["20190301000000", "20190302000000"], "YYYYMMDDhhmmss"),
         (["201903010000", "201903020000"], "YYYYMMDDhhmm"),
+        (["2019030100", "2019030200"], "YYYYMMDDhh"),
         (["20190301", "20190302"], "YYYYMMDD"),
         (["2019-03-01", "2019-03-02"], "dates as text"),
         (["2019-03-01 00:00:00", "2019-03-02 00:00:00"], "dates as text"),
         (["2019-03-01T01:00:00+01:00", "2019-03-02T00:00:00Z"], "dates as text"),
         (["2019/03/01", "2019/3/2"], "dates as text"),
+        (["2019-03-01 12:00:00 AM", "2019-03-02 12:00 AM".replace(" AM", ":00 AM")], "%Y-%m-%d"),
+        (["Fri Mar 01 2019 00:00:00 GMT+0000 (UTC)", "Sat Mar 02 2019 00:00:00 GMT+0000 (UTC)"], "GMT%z"),
         (["2019-03-01 00:00:00 UTC", "2019-03-02 00:00:00 UTC"], "dates as text"),
         (["Fri Mar 01 00:00:00 +0000 2019", "Fri Mar 01 16:00:00 -0800 2019"], "%a %b %d %H:%M:%S %z %Y"),
         (["Fri, 01 Mar 2019 00:00:00 GMT", "Sat, 02 Mar 2019 00:00:00 GMT"], "%a, %d %b %Y"),
@@ -67,11 +70,19 @@ def test_a_column_of_numbers_that_are_an_order_stays_what_it_is() -> None:
 @pytest.mark.parametrize("odd", ["-62135596800000", "1551398400", "99999999999999", "2019-03-01", "", "nan"])
 def test_what_does_not_fit_the_column_is_no_time(odd: str) -> None:
     read = read_times([*[f"{MARCH + n}000" for n in range(9)], odd])
-    if odd == "1551398400":  # as milliseconds a day of January 1970, which a time may be
-        assert read.seconds[-1] == pytest.approx(1_551_398.4)
-    else:
-        assert np.isnan(read.seconds[-1])
+    assert np.isnan(read.seconds[-1])
     assert np.isfinite(read.seconds[:-1]).all() and read.unit.startswith("milliseconds")
+
+
+@pytest.mark.parametrize(("large", "small"), [(1000, 1), (10**6, 1000), (10**9, 10**6), (10**9, 1)])
+def test_a_column_of_two_units_is_not_read_as_one(large: int, small: int) -> None:
+    read = read_times([str((MARCH + n) * (large if n % 2 else small)) for n in range(40)])
+    assert np.isnan(read.seconds[::2]).all() and np.isfinite(read.seconds[1::2]).all()
+
+
+def test_the_zero_of_the_clock_among_later_times_is_a_warning() -> None:
+    assert "2 timestamps are 1970" in read_times(["0", "0", *(str(MARCH + n) for n in range(9))]).warnings()[0]
+    assert not read_times(["0", "1", "2"]).warnings()
 
 
 def test_stats_show_first_and_last_date(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_index_file_round_trip(tmp_path: Path) -> None:
         ('{"a": ["<a_1>"], "b": "a 2"}', "'b' is not a list"),
         ('{"a": [], "b": []}', "'a' is not a list"),
         ('{"a": ["<a_1>"], "b": ["<a_99999999999999999999>"]}', "'b'"),
-        ('{"a": ["<a_1>"], "b": ["<a_1>", "<b_2>"]}', "unequal length"),
+        ('{"a": ["<a_1>"], "b": ["<a_1>", "<b_2>"]}', "unequal length: item 'a' has 1 tokens, 'b' has 2"),
         ('{"a": ["<a_1>"], "b": ["<b_2>"]}', "'b'"),
         ('{"a": ["<a_1>"], "b": ["<a_x>"]}', "<a_x>"),
     ],
@@ -45,6 +45,13 @@ def test_index_files_that_are_wrong(tmp_path: Path, content: str, message: str) 
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(InputError, match=message):
         CodeTable.read(tmp_path / "x.json", ["a", "b"])
+
+
+def test_a_few_other_tokens_among_numbers_are_the_wrong_ones(tmp_path: Path) -> None:
+    for wrong in ("-6", '"<b_2>"', "null"):
+        (tmp_path / "x.json").write_text(f'{{"a": [1, 2], "b": [1, {wrong}], "c": [2, 3]}}')
+        with pytest.raises(InputError, match=r"item 'b': token .* on level 2"):
+            CodeTable.read(tmp_path / "x.json", ["a", "b", "c"])
 
 
 def test_token_names_follow_the_flat_numbers() -> None:

@@ -83,6 +83,9 @@ def test_a_wrong_setting_is_told_in_one_line(text: str, message: str) -> None:
         ("seed: x", "seed is 'x', expected an integer"),
         ("- 1", "not a mapping"),
         ("a: [", "not YAML"),
+        ("fake:\n  size: 1\n  size: 2", "key 'size' is repeated (line 3)"),
+        ("seed: 010", "seed is '010', expected an integer"),
+        ("seed: 1:30", "seed is '1:30', expected an integer"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, content: str, message: str) -> None:

@@ -136,7 +136,7 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
         ("a.json", '{"u0": ["i0", "i0"]}', "item 'i0' is listed twice for user 'u0'"),
         ("a.json", '{"u0": ["i0"], "u7": []}', "58 of 60 users have no ranking ('u1', 'u2', 'u3', …); rank items for"),
         ("a.json", '{"u0": ["i0"], "nobody": []}', "unknown user 'nobody'"),
-        ("a.csv", "user,item,score\nu0,i0\n", "a.csv line 2: too few fields"),
+        ("a.csv", "user,item,score\nu0,i0\n", "a.csv line 2: 2 fields where the header has 3"),
         ("a.csv", "user,user_id,item\n", "a.csv line 1: columns 'user' and 'user_id' both name the user"),
         ("a.csv", "user,price\nu0,1\n", "a.csv line 1: no column 'item'; begin with a header such as user,item,score"),
         (
@@ -148,7 +148,7 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
         ("a.run", "u0 i0 1.0\n", "a.run line 1: 3 fields, a TREC run has 6"),
         ("a.lz4", "user,item", "a.lz4: not a file of ranx's Run.save"),
         ("a.parquet", "user,item", "a.parquet: cannot be read as Parquet"),
-        ("a.csv", "", "no column 'user'"),
+        ("a.csv", "", "the file is empty"),
         ("markov.csv", "user,item,score\n", "'markov' is a model of the harness"),
         ("two words.csv", "user,item,score\n", "cannot name a folder"),
     ],

@@ -260,6 +260,61 @@ def test_ranks_that_contradict_the_scores_are_said(tmp_path: Path) -> None:
     assert result.crossed == 12 and "ranks contradict the scores of 12 users; the scores count" in result.notes()[0]
 
 
+@pytest.mark.parametrize("form", ["json", "all columns"])
+def test_scores_that_rise_along_every_list_are_said(tmp_path: Path, form: str) -> None:
+    said = "scores rise along every list; larger counts as better: negate them if they are distances"
+    for sign in (1, -1):
+        content = {user: {f"i{n}": sign * n for n in range(5)} for user in DATA.users}
+        rows = [f"{user},{item},{score}" for user, ranked in content.items() for item, score in ranked.items()]
+        path = tmp_path / f"x{sign}.{'json' if form == 'json' else 'csv'}"
+        path.write_text(json.dumps(content) if form == "json" else "\n".join(["user,item,score", *rows]))
+        assert (said in read(path).notes()) == (sign == 1)
+
+
+@pytest.mark.parametrize(
+    ("head", "value", "note"),
+    [
+        ("user,item,rating", lambda place: f"{9 - place}", "column 'rating' is read as the score"),
+        ("user,item,distance", lambda place: f"0.{place}", "column 'distance' is read as the rank"),
+        ("# by us\nsep=;\nuser;item;score", lambda place: f"{9 - place},5", None),
+        ("user,item,score", lambda place: f"{9 - place},", None),
+        ("user,item,score", lambda place: f"{9 - place}\n,,", None),
+    ],
+)
+def test_tables_of_other_programs(head: str, value: Callable[[int], str], note: str | None, tmp_path: Path) -> None:
+    mark = ";" if ";" in head else ","
+    rows = random.Random(2).sample(lists(), len(lists()))
+    body = "".join(mark.join((user, item, value(place))) + "\n" for user, place, item, _ in rows)
+    (tmp_path / "x.csv").write_text(f"{head}\n{body}")
+    result = read(tmp_path / "x.csv")
+    assert listed(result) == [[item for user, _, item, _ in lists() if user == name] for name in DATA.users]
+    assert note is None or note in result.notes()
+
+
+@pytest.mark.parametrize("form", ["records", "cells"])
+def test_lists_of_objects_and_in_cells(form: str, tmp_path: Path) -> None:
+    content: dict[str, list[str]] = {}
+    for user, _, item, _ in lists():
+        content.setdefault(user, []).append(item)
+    if form == "records":
+        path = tmp_path / "x.json"
+        objects = {u: [{"item_id": i, "score": -n} for n, i in enumerate(items)] for u, items in content.items()}
+        path.write_text(json.dumps({**objects, "u3": []}))
+    else:
+        path = tmp_path / "x.csv"
+        path.write_text(
+            "user,items\n" + "".join(f'{u},"{items if u != "u3" else []}"\n' for u, items in content.items())
+        )
+    result = read(path)
+    assert listed(result) == [items if user != "u3" else [] for user, items in content.items()] and result.empty == 1
+
+
+def test_more_fields_than_the_header_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("user,item,score\n" + "".join(f"{user},i0,9,5\n" for user in DATA.users))
+    with pytest.raises(InputError, match="line 2: 4 fields where the header has 3"):
+        read(tmp_path / "x.csv")
+
+
 def test_what_is_not_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("user,item,price\n" + "".join(f"{user},i0,9\n" for user in DATA.users))
@@ -294,8 +349,11 @@ def test_all_lists_may_be_empty(tmp_path: Path) -> None:
 
 def test_whole_numbers_are_ids(tmp_path: Path) -> None:
     data = replace(DATA, items=tuple(map(str, range(9))))
-    (tmp_path / "x.json").write_text(json.dumps({user: [3, 1] for user in data.users}))
+    (tmp_path / "x.json").write_text(json.dumps({user: [3, 1.0] for user in data.users}))
+    (tmp_path / "x.csv").write_text("user,item\n" + "".join(f"{user},3.0\n{user},1.0\n" for user in data.users))
+    floats = pa.table({"user": list(data.users) * 2, "item": [3.0] * 12 + [1.0] * 12, "rank": [1] * 12 + [2] * 12})
+    pq.write_table(floats, tmp_path / "floats.parquet")
     table = pa.table({"user": list(data.users) * 2, "item": [3] * 12 + [1] * 12, "rank": [1] * 12 + [2] * 12})
     pq.write_table(table, tmp_path / "x.parquet")
-    for name in ("x.json", "x.parquet"):
+    for name in ("x.json", "x.parquet", "x.csv", "floats.parquet"):
         assert read_rankings(tmp_path / name, data, 20, FOLD).predictions.items.tolist() == [[3, 1]] * 12

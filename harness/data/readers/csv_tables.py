@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from harness.core.json_files import open_text
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.raw.text_cleaning import sentences
-from harness.data.readers.interactions import WITHOUT_TIME, Log
+from harness.data.readers.interactions import WITHOUT_TIME, Log, plain_ids
 from harness.data.readers.table_files import ENDINGS, TableFile, first_line, read_table, read_tables, separator_of
 from harness.data.reading import (
     CATEGORIES,
@@ -37,10 +36,6 @@ from harness.data.reading import (
 from harness.errors import InputError
 
 INTERACTIONS, ITEMS = "interactions", "items"
-MISSING = frozenset(
-    ("NA", "N/A", "<NA>", "nan", "NaN", "null", "NULL", "None", "\\N")
-)  # no ids, whoever wrote the file
-_FLOAT = re.compile(r"\d+\.0")
 
 
 def read(folder: Path, name: str, order: Order = "time", reading: Reading | None = None) -> Dataset:
@@ -63,8 +58,8 @@ def read_file(
     file = _unrolled(file, columns.places[ITEM], columns.places.get(TIMESTAMP) if order == "time" else None)
     log = Log(
         path=path,
-        users=plain_ids(file.column(columns.places[USER])),
-        items=plain_ids(file.column(columns.places[ITEM])),
+        users=file.column(columns.places[USER]),
+        items=file.column(columns.places[ITEM]),
         timestamps=file.column(columns.places.get(TIMESTAMP)) if order == "time" else [],
         lines=file.lines,
         order=order,
@@ -80,8 +75,9 @@ def read_file(
 
 
 def named(folder: Path, name: str) -> Path | None:
-    """The table of that name in a folder, by the order of `ENDINGS`; None where there is none."""
-    return next((path for ending in ENDINGS if (path := folder / f"{name}{ending}").is_file()), None)
+    """The table of that name in a folder, by the order of `ENDINGS`, in capitals or not; None where there is none."""
+    paths = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_file()}
+    return next((paths[file] for ending in ENDINGS if (file := f"{name}{ending}") in paths), None)
 
 
 def _unrolled(file: TableFile, item: str, time: str | None) -> TableFile:
@@ -121,19 +117,6 @@ def written_list(text: str) -> list[str]:
         return []
     items = [str(item).strip() for item in listed]
     return items if all(items) else []
-
-
-def plain_ids(ids: Sequence[str]) -> list[str]:
-    """Ids without blanks around them; empty where the file says that there is none. If all are whole numbers with `.0`,
-    as pandas writes a column with gaps, without that.
-
-    >>> plain_ids([" a", "NA", "b"]), plain_ids(["3.0", "", "12.0"])
-    (['a', '', 'b'], ['3', '', '12'])
-    """
-    plain = ["" if (text := raw.strip()) in MISSING else text for raw in ids]
-    if any(plain) and all(not text or _FLOAT.fullmatch(text) for text in plain):
-        return [text.removesuffix(".0") for text in plain]
-    return plain
 
 
 def has_header(path: Path) -> bool:

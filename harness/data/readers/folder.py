@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from harness.data.dataset import ORDERS, Dataset, Order, filtered
@@ -28,7 +29,6 @@ KNOWN = (
     "interactions.parquet, MovieLens' ratings.dat, a table of any name or a text of sequences (docs/data-formats.md)"
 )
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".bz2", ".xz", ".zst")
-TABLES = [f"{csv_tables.INTERACTIONS}{ending}" for ending in table_files.ENDINGS]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ def _ending(ending: str) -> Callable[[Path], list[str]]:
     """Names of a layout whose interactions file is NAME and an ending."""
 
     def names(folder: Path) -> list[str]:
-        paths = (path for path in folder.glob(f"?*{ending}") if path.is_file() and not is_hidden(path))
-        problems = sorted(path.name.removesuffix(ending) for path in paths)
+        paths = chain(folder.glob(f"?*{ending}"), folder.glob(f"?*{ending}.gz"))
+        found = {path.name.removesuffix(".gz") for path in paths if path.is_file() and not is_hidden(path)}
+        problems = sorted(name.removesuffix(ending) for name in found)
         splits = {f"{name}{part}" for name in recbole_splits.names(folder) for part in recbole_splits.PARTS}
         return [name for name in problems if name not in splits]
 
@@ -55,6 +56,10 @@ def _ending(ending: str) -> Callable[[Path], list[str]]:
 def _file(*files: str) -> Callable[[Path], list[str]]:
     """The folder's name where it holds one of these files."""
     return lambda folder: [folder.resolve().name] if any((folder / file).is_file() for file in files) else []
+
+
+def _csv(folder: Path) -> list[str]:
+    return [folder.resolve().name] if csv_tables.named(folder, csv_tables.INTERACTIONS) else []
 
 
 def _lone_table(folder: Path) -> list[str]:
@@ -93,7 +98,7 @@ def _read_parts(folder: Path, name: str, order: Order, reading: Reading | None) 
 LAYOUTS = (  # where a folder holds several, the first one counts, and the data set's notes say so
     Layout("LC-Rec", _ending(lcrec.INTERACTIONS), lcrec.read),
     Layout("RecBole atomic", _ending(recbole_atomic.INTERACTIONS), recbole_atomic.read),
-    Layout("CSV", _file(*TABLES), csv_tables.read),
+    Layout("CSV", _csv, csv_tables.read),
     Layout("Parquet", _file(INTERACTIONS_PARQUET), parquet_tables.read),
     Layout("RecBole split", recbole_splits.names, recbole_splits.read),
     Layout("MiniOneRec", minionerec.names, minionerec.read),

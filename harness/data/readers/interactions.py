@@ -5,6 +5,7 @@ Ids are numbered by first appearance; rows are sorted by time, ties by the order
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.ragged import RaggedArray
-from harness.data.readers.times import SECONDS, UNDECIDED, number, read_times
+from harness.data.readers.times import SECONDS, UNDECIDED, Times, number, read_times
 from harness.data.reading import EXAMPLES, BadLines, Reading
 from harness.errors import InputError, truncate
 
@@ -22,6 +23,11 @@ UNUSED = "items that stand only in the item file"
 FILE_RULE = "order within a user: by line in the file, as --order file says; timestamps are not used"
 WITHOUT_TIME = "; or say --order file where the order of rows is the order in time"
 LEFT_OUT = "lines of the interactions file that are wrong"
+MISSING = frozenset(
+    ("NA", "N/A", "<NA>", "nan", "NaN", "null", "NULL", "None", "\\N")
+)  # no ids, whoever wrote the file
+_WHOLE = re.compile(r"\d+(\.0)?", re.ASCII)
+_ROUNDED = re.compile(r"\d(\.\d+)?[eE]\+\d\d+", re.ASCII)  # 9.78E+12: a spreadsheet or a statistics program wrote it
 ORDER_HINT = "give the true times, or say --order file where the order of lines is the order in time"
 
 
@@ -31,7 +37,8 @@ class Log:
     `timestamps` are text, or float64 with NaN where there is none; with the order `file` they are not looked at.
     `catalogue` lists items in the order that their ids are to have, where the source states one. `fields` has the
     file's names of our columns, `bad` the lines that are no rows, `notes` what the reader says besides. `in_seconds`:
-    the timestamps are known to be seconds, whatever their span."""
+    the timestamps are known to be seconds, whatever their span. `exact`: ids are kept as they are, as a file with types
+    states them."""
 
     path: Path
     users: Sequence[str]
@@ -48,14 +55,19 @@ class Log:
     notes: tuple[str, ...] = ()
     item_file: ItemFile | None = None
     in_seconds: bool = False
+    exact: bool = False
 
     def dataset(self, name: str, text: Mapping[str, ItemText] | None, source: str) -> Dataset:
         """Users and items in order of first appearance in the file; each user's rows by (timestamp, line), or by line
         alone where `order` says so, and then without timestamps. Rows that are wrong are left out, up to the share
         that `reading` tolerates; rows that are rated too low are left out without a limit."""
+        log = self if self.exact else replace(self, users=plain_ids(self.users), items=plain_ids(self.items))
+        return log._dataset(name, text, source)
+
+    def _dataset(self, name: str, text: Mapping[str, ItemText] | None, source: str) -> Dataset:
         bad = self.bad or BadLines(self.path.name, self.reading)
         lines = len(self.users) + bad.count
-        mask, times, notes = self._sound(bad)
+        mask, read = self._sound(bad)
         left_out = bad.settle(lines)
         low = self._rated_low(mask)
         mask = mask[~low]
@@ -64,15 +76,16 @@ class Log:
             raise InputError(
                 label, where=str(self.path), hint="give a lower --min-rating" if low.any() else None, code="empty-data"
             )
-        current_dataset = self._made(name, text, source, (mask, None if times is None else times[mask]))
+        current_dataset = self._made(name, text, source, (mask, None if read is None else read.seconds[mask]))
         pair = ((LEFT_OUT, bad.count),) if bad.count else ()
         pair += ((f"interactions rated below {self.reading.min_rating:g}", int(low.sum())),) if low.any() else ()
-        message = (*notes, *left_out, *self._ratings_note(), *self.notes)
+        warnings = (*left_out, *(read.warnings() if read else ()), *current_dataset.warnings)
+        message = (*(read.notes() if read else ()), *warnings, *self._ratings_note(), *self.notes)
         return replace(
             current_dataset,
             notes=(*current_dataset.notes, *message),
             lost=(*pair, *current_dataset.lost),
-            warnings=left_out,
+            warnings=warnings,
         )
 
     def _made(
@@ -108,32 +121,33 @@ class Log:
             notes=(FILE_RULE if times is None else TIE_RULE, *repeat_notes(sequences, len(items)), *notes),
             lost=values,
             item_file=self.item_file,
+            warnings=strange_items(items, text),
         )
 
-    def _sound(self, bad: BadLines) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-        """The rows that have a user, an item and a time, all times, and what is to be said of those."""
+    def _sound(self, bad: BadLines) -> tuple[np.ndarray, Times | None]:
+        """The rows that have a user, an item and a time; and all times."""
         wrong = np.zeros(len(self.users), bool)
         for kind, ids in (("user", self.users), ("item", self.items)):
-            for row in [row for row, raw in enumerate(ids) if not raw.strip()]:
+            invalid = {raw for raw in set(ids) if not raw.strip() or (not self.exact and _ROUNDED.fullmatch(raw))}
+            for row in [row for row, raw in enumerate(ids) if raw in invalid] if invalid else ():
                 if not wrong[row]:
-                    bad.add(
-                        InputError(
-                            f"empty {kind} id",
-                            where=self._at(row, kind),
-                            hint="give every row one (NA, nan, null and \\N count as empty)",
-                            code="bad-line",
-                        )
-                    )
+                    bad.add(self._no_id(row, kind, ids[row]))
                 wrong[row] = True
         if self.order == "file":
-            return np.flatnonzero(~wrong), None, ()
+            return np.flatnonzero(~wrong), None
         read = read_times(self.timestamps, in_seconds=self.in_seconds)
         timeless = np.flatnonzero(~np.isfinite(read.seconds) & ~wrong)
         bad.add_all(self._no_time(row, read.unit) for row in timeless[:EXAMPLES].tolist())
         bad.count += max(0, len(timeless) - EXAMPLES)
         wrong[timeless] = True
         self._check_constant(read.seconds[~wrong])
-        return np.flatnonzero(~wrong), read.seconds, read.notes()
+        return np.flatnonzero(~wrong), read
+
+    def _no_id(self, row: int, kind: str, raw: str) -> InputError:
+        message, hint = f"empty {kind} id", "give every row one (NA, nan, null and \\N count as empty)"
+        if raw.strip():
+            message, hint = f"{kind} id {raw!r} is a rounded number", "write ids with all their digits, as text"
+        return InputError(message, where=self._at(row, kind), hint=hint, code="bad-line")
 
     def _no_time(self, row: int, unit: str) -> InputError:
         if unit == UNDECIDED:
@@ -191,6 +205,19 @@ class Log:
         return f"{self.path} {self.unit} {self.lines[row]} field {self._field(kind)!r}"
 
 
+def plain_ids(ids: Sequence[str]) -> list[str]:
+    """Ids without blanks around them; empty where the file says that there is none. Whole numbers without the `.0` that
+    pandas writes in a column with gaps, if all ids are whole numbers.
+
+    >>> plain_ids([" a", "NA", "b"]), plain_ids(["3.0", "", "12"]), plain_ids(["3.0", "a"])
+    (['a', '', 'b'], ['3', '', '12'], ['3.0', 'a'])
+    """
+    plain = ["" if (text := raw.strip()) in MISSING else text for raw in ids]
+    if any(text.endswith(".0") for text in plain) and all(not text or _WHOLE.fullmatch(text) for text in plain):
+        return [text.removesuffix(".0") for text in plain]
+    return plain
+
+
 def numbered(ids: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """Distinct ids in order of first appearance, and the position of each given id among them."""
     places: dict[str, int] = {}
@@ -213,6 +240,13 @@ def texts_of(
     if missing := sum(entry.empty for entry in texts):
         notes.append(f"{missing} of {len(items)} items have no text")
     return texts, tuple(notes), ((UNUSED, unused),) if unused else ()
+
+
+def strange_items(items: Sequence[str], text: Mapping[str, ItemText] | None) -> tuple[str, ...]:
+    """A warning of an item file of which no item is in the interactions."""
+    if not text or not items or not text.keys().isdisjoint(items):
+        return ()
+    return (f"no item has text: the item file has ids such as {next(iter(text))!r}, the interactions {items[0]!r}",)
 
 
 def repeat_notes(sequences: RaggedArray, n_items: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from harness.core.json_files import read_json_object
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.item_index_file import beside
 from harness.data.ragged import RaggedArray
-from harness.data.readers.interactions import numbered, repeat_notes, texts_of
+from harness.data.readers.interactions import numbered, repeat_notes, strange_items, texts_of
 from harness.data.reading import BRAND, CATEGORIES, DESCRIPTION, TEXT_FIELDS, TITLE, Reading
 from harness.data.reviews import FILE as REVIEWS
 from harness.data.reviews import read_reviews
@@ -32,8 +32,9 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
     The catalogue holds the items of the interactions, in order of first appearance, user by user.
     """
     path = folder / f"{name}{INTERACTIONS}"
-    if not path.exists() and (plain := folder / f"{name}.json").exists():
-        path = plain
+    for other in (f"{name}.json", f"{path.name}.gz"):
+        if not path.exists() and (folder / other).exists():
+            path = folder / other
     if reading is not None and (reading.columns or reading.min_rating is not None):
         option = "--columns" if reading.columns else "--min-rating"
         hint = f"leave {option} out"
@@ -60,8 +61,14 @@ def read(folder: Path, name: str, order: Order = "file", reading: Reading | None
         text=texts,
         source=f"LC-Rec layout, {path.name}",
         index_file=beside(folder, name),
-        notes=("order within a user: as the file lists it", *repeat_notes(sequences, len(items)), *notes),
+        notes=(
+            "order within a user: as the file lists it",
+            *repeat_notes(sequences, len(items)),
+            *notes,
+            *strange_items(items, text),
+        ),
         lost=values,
+        warnings=strange_items(items, text),
         item_file=None if text is None else ItemFile(described, tuple(text)),
         reviews=read_reviews(output, listed, items) if (output := folder / f"{name}{REVIEWS}").exists() else None,
     )
@@ -75,6 +82,7 @@ def _row(path: Path, user: str, row: Any) -> list[str]:
         raise InputError(
             "a list of items is needed", where=location, hint='write {"user": ["item", …]}', code="bad-line"
         )
+    row = [int(item) if isinstance(item, float) and item.is_integer() else item for item in row]
     for place, item in enumerate(row):
         if isinstance(item, bool) or not isinstance(item, str | int) or not str(item).strip():
             hint = "write item ids as strings or whole numbers"
@@ -91,8 +99,10 @@ def _text(path: Path, item: str, fields: Any) -> ItemText:
     if not isinstance(fields, dict):
         hint = 'write {"item": {"title": …, "description": …, "brand": …, "categories": …}}'
         raise InputError("an object of fields is needed", where=f"{path} item {item!r}", hint=hint, code="bad-line")
-    listed = {field: _strings(path, item, field, fields.get(field)) for field in TEXT_FIELDS}
     categories = fields.get(CATEGORIES)
+    if isinstance(categories, list) and categories and all(isinstance(part, list) for part in categories):
+        fields = {**fields, CATEGORIES: categories[0]}  # paths, as Amazon's releases have them: the first one
+    listed = {field: _strings(path, item, field, fields.get(field)) for field in TEXT_FIELDS}
     if isinstance(categories, str):
         listed[CATEGORIES] = [part.strip() for part in categories.split(",")]
     return ItemText(
@@ -104,9 +114,11 @@ def _text(path: Path, item: str, fields: Any) -> ItemText:
 
 
 def _strings(path: Path, item: str, field: str, value: Any) -> list[str]:
-    """A text field as a list of strings: a string, a list of strings, or null."""
-    if value is None:
+    """A text field as a list of strings: a string, a number, a list of strings, or null (NaN, as pandas writes it)."""
+    if value is None or value != value:
         return []
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return [str(value)]
     if isinstance(value, str):
         return [value]
     if isinstance(value, list) and all(isinstance(part, str) for part in value):

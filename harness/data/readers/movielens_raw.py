@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.core.json_files import open_text
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.readers.csv_tables import columns_of, listed_categories
-from harness.data.readers.interactions import Log
+from harness.data.readers.interactions import Log, plain_ids
 from harness.data.readers.table_files import read_table
 from harness.data.reading import ITEM, RATING, TIMESTAMP, USER, BadLines, Reading
 from harness.errors import InputError
@@ -79,15 +79,15 @@ def _films(path: Path, separator: str, reading: Reading) -> tuple[dict[str, Item
     else:
         rows = _plain_films(path, separator)
     for item, title, genres in rows:
-        texts.setdefault(item, ItemText(title.strip(), categories=genres))
+        texts.setdefault(item.strip(), ItemText(title.strip(), categories=genres))
     return texts, ItemFile(path, tuple(texts))
 
 
 def _csv_films(path: Path, reading: Reading) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     file = read_table(path, Reading(bad_lines=reading.bad_lines))
     places = columns_of(file, (ITEM, "title", "categories"), (ITEM, "title"), Reading()).places
-    cells = (file.column(places.get(field)) for field in (ITEM, "title", "categories"))
-    for item, title, listed in zip(*cells, strict=True):
+    cells = (file.column(places.get(field)) for field in ("title", "categories"))
+    for item, title, listed in zip(plain_ids(file.column(places[ITEM])), *cells, strict=True):
         yield item, title, () if listed == NO_GENRE else listed_categories(listed, bars=True)
 
 

@@ -7,6 +7,7 @@ The only layout without loss: types, lists of categories, exact timestamps, the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,7 @@ def read_file(
         in_seconds=in_seconds,
         notes=(*columns.notes(path.name), *joined, *lines),
         item_file=ItemFile(path.parent / ITEMS_PARQUET, tuple(catalogue)) if catalogue else None,
+        exact=True,
     )
     dataset = log.dataset(name, texts, f"Parquet, {path.name}")
     return replace(dataset, reviews=_reviews(path.parent / REVIEWS_PARQUET, dataset))
@@ -112,6 +114,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
             _bounded(path, file.metadata)
             table = file.read(columns, use_threads=False)
         table.validate(full=True)  # that text is UTF-8, and that offsets lie inside: nothing checks it while reading
+        table = _plain_types(table)
     except (OSError, pa.ArrowException, ValueError, KeyError, MemoryError, OverflowError) as error:
         message = f"cannot be read as Parquet ({error})"
         raise InputError(message, where=str(path), hint=WRITE_AGAIN, code="unreadable-file") from error
@@ -120,6 +123,22 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise InputError(
             f"column {duplicates!r} stands twice", where=str(path), hint="keep one of the two", code="duplicate"
         )
+    return table
+
+
+def _plain_types(table: pa.Table) -> pa.Table:
+    """A table without categories, text as bytes, views and decimals, which other programs write: values instead."""
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind).endswith("_view"):
+            kind = pa.large_string()
+        elif pa.types.is_decimal(kind):
+            kind = pa.int64() if kind.scale == 0 else pa.float64()
+        if kind != field.type:
+            with suppress(pa.ArrowException):  # bytes that are no text, numbers that are too long: the reader says so
+                table = table.set_column(place, field.name, table.column(place).cast(kind))
     return table
 
 
@@ -172,7 +191,7 @@ def _unrolled(path: Path, table: pa.Table, fields: list[str]) -> pa.Table:
     import pyarrow.compute
 
     pc: Any = pyarrow.compute  # its functions are made at import
-    if not pa.types.is_list(table.column(fields[0]).type):
+    if not is_list(table.column(fields[0]).type):
         return table
     columns = [table.column(field).combine_chunks() for field in fields]
     try:
@@ -191,14 +210,15 @@ def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
     """One id column as text; a missing id is an empty one, which the log refuses with its row."""
     import pyarrow as pa
 
-    column = table.column(field)
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_floating(kind) and all(raw is None or raw.is_integer() for raw in column.to_pylist()):
-        return ["" if raw is None else str(int(raw)) for raw in column.to_pylist()]
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+    kind, raw = table.column(field).type, table.column(field).to_pylist()
+    if pa.types.is_floating(kind):
+        raw = [None if value is None or value != value else value for value in raw]
+    if pa.types.is_floating(kind) and all(value is None or value.is_integer() for value in raw):
+        return ["" if value is None else str(int(value)) for value in raw]
+    if not (_is_text(kind) or pa.types.is_integer(kind)):
         location, hint = f"{path} field {field!r}", "write ids as text or whole numbers"
-        raise InputError(f"ids are needed, not {column.type}", where=location, hint=hint, code="bad-line")
-    return ["" if raw is None else str(raw) for raw in column.to_pylist()]
+        raise InputError(f"ids are needed, not {kind}", where=location, hint=hint, code="bad-line")
+    return ["" if value is None else str(value).strip() for value in raw]
 
 
 def _times(path: Path, table: pa.Table, field: str) -> list[str] | np.ndarray:
@@ -206,7 +226,7 @@ def _times(path: Path, table: pa.Table, field: str) -> list[str] | np.ndarray:
     import pyarrow as pa
 
     column = table.column(field).combine_chunks()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if _is_text(column.type):
         return [raw or "" for raw in column.to_pylist()]
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         micro = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
@@ -282,7 +302,7 @@ def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
     import pyarrow as pa
 
     column = table.column(field)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_null(column.type)):
+    if not (_is_text(column.type) or pa.types.is_null(column.type)):
         raise InputError(
             f"text is needed, not {column.type}", where=f"{path} field {field!r}", hint=WRITE_AGAIN, code="bad-line"
         )
@@ -291,13 +311,18 @@ def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
 
 def _prose(path: Path, table: pa.Table, field: str) -> list[str]:
     """A column of text, or of lists of text, which are joined."""
-    import pyarrow as pa
 
     kind = table.column(field).type
-    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_text(kind.value_type):
+    if is_list(kind) and _is_text(kind.value_type):
         rows = table.column(field).to_pylist()
         return [" ".join(part.strip() for part in row or () if part and part.strip()) for row in rows]
     return [(raw or "").strip() for raw in _strings(path, table, field)]
+
+
+def is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_text(kind: Any) -> bool:
@@ -308,11 +333,10 @@ def _is_text(kind: Any) -> bool:
 
 def _categories(path: Path, table: pa.Table, field: str) -> list[tuple[str, ...]]:
     """A list of strings, or one string as in CSV."""
-    import pyarrow as pa
 
     column = table.column(field)
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        if pa.types.is_string(column.type.value_type) or pa.types.is_large_string(column.type.value_type):
+    if is_list(column.type):
+        if _is_text(column.type.value_type):
             rows = column.to_pylist()
             return [tuple(part.strip() for part in listed or () if part and part.strip()) for listed in rows]
         location = f"{path} field {field!r}"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from harness.core.json_files import open_text, read_text
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
-from harness.data.readers.interactions import WITHOUT_TIME, Log
+from harness.data.readers.interactions import WITHOUT_TIME, Log, plain_ids
+from harness.data.readers.table_files import repeated_header
 from harness.data.reading import (
     ATOMIC_ITEM,
     ATOMIC_TEXT,
@@ -47,6 +48,7 @@ class AtomicFile:
     lines: list[int]
     columns: Matched
     bad: BadLines
+    notes: tuple[str, ...] = ()
 
     def column(self, field: str) -> list[str]:
         place = list(self.types).index(field)
@@ -74,7 +76,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
         ratings=file.column(places[RATING]) if RATING in places else None,
         reading=reading,
         bad=file.bad,
-        notes=(*file.columns.notes(path.name), *lines),
+        notes=(*file.columns.notes(path.name), *file.notes, *lines),
         item_file=item_file,
     )
     return log.dataset(name, texts, f"RecBole atomic files, {path.name}")
@@ -82,7 +84,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
 
 def read_atomic(path: Path, needed: dict[str, str], reading: Reading, names: tuple[str, ...] = ()) -> AtomicFile:
     """One atomic file that must have our columns `needed`, each of its type; `names` may be there."""
-    rows, lines, bad = [], [], BadLines(path.name, reading)
+    rows, lines, bad, repeats = [], [], BadLines(path.name, reading), 0
     with open_text(path, "\n") as file:  # parted by "\n" alone: a title may hold other line separators
         header = file.readline()
         if not header.strip():
@@ -93,9 +95,12 @@ def read_atomic(path: Path, needed: dict[str, str], reading: Reading, names: tup
             _check_field(path, types, columns, column, kind)
         for number, line in enumerate(file, start=2):
             line = line.rstrip("\r\n")
-            if not line:
+            repeats += line == header.rstrip("\r\n")
+            if not line.strip() or line == header.rstrip("\r\n"):
                 continue
             row = line.split("\t")
+            if len(row) > len(types) and not any(row[len(types) :]):
+                row = row[: len(types)]
             if len(row) != len(types):
                 message = f"{len(row)} fields where the header has {len(types)}"
                 location = f"{path} line {number}"
@@ -109,7 +114,7 @@ def read_atomic(path: Path, needed: dict[str, str], reading: Reading, names: tup
         raise InputError(
             "no rows after the header", where=str(path), hint="write the data to it again", code="empty-data"
         )
-    return AtomicFile(path, types, rows, lines, columns, bad)
+    return AtomicFile(path, types, rows, lines, columns, bad, repeated_header(path, repeats))
 
 
 def _of_file(reading: Reading, types: Mapping[str, str]) -> Reading:
@@ -160,7 +165,7 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText] | None
     if not path.exists():
         return None, (), None
     file = read_atomic(path, {ITEM: "token"}, reading)
-    items = file.column(file.columns.places[ITEM])
+    items = plain_ids(file.column(file.columns.places[ITEM]))
     entries = {text: name for text in ATOMIC_TEXT if (name := _named(text, file.types, reading)) is not None}
     cells = {text: file.column(name) for text, name in entries.items()}
     years = file.column(ATOMIC_YEAR) if ATOMIC_YEAR in file.types else [""] * len(file.rows)
@@ -175,7 +180,7 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText] | None
             )
     used = (*entries.values(), file.columns.places[ITEM], ATOMIC_YEAR)
     columns = Matched(file.columns.places, tuple(name for name in file.types if name not in used))
-    notes = (*columns.notes(path.name), *file.bad.settle(len(file.rows) + file.bad.count))
+    notes = (*columns.notes(path.name), *file.notes, *file.bad.settle(len(file.rows) + file.bad.count))
     return texts, notes, ItemFile(path, tuple(items))
 
 

@@ -62,7 +62,7 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading | None
         ratings=list(ratings) if rated else None,
         reading=reading,
         bad=bad,
-        notes=(*files[0].columns.notes(paths[0].name), *message, JOINED),
+        notes=(*files[0].columns.notes(paths[0].name), *chain.from_iterable(f.notes for f in files), *message, JOINED),
         item_file=item_file,
     )
     dataset = log.dataset(name, texts, f"RecBole's split files, {name}")

@@ -17,7 +17,7 @@ from harness.core.json_files import open_text, read_text
 from harness.data.dataset import Dataset, Order
 from harness.data.names import is_hidden
 from harness.data.readers.interactions import Log
-from harness.data.reading import BadLines, Reading
+from harness.data.reading import ITEM, PLAIN, USER, BadLines, Reading, matched
 from harness.errors import InputError
 
 NAMES = ("user_sequence", "user_sequences", "sequential_data", "sequence", "sequences")
@@ -68,6 +68,10 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
                 )
     if not rows and not bad.count:
         read_text(path)  # which says so where the file is empty
+    header = (
+        rows[:1] if rows and {USER, ITEM} <= matched(rows[0][1], (USER, ITEM), PLAIN, str(path)).places.keys() else []
+    )
+    rows = rows[len(header) :]
     pairs = all(len(words) == 2 for _, words in rows)
     history: dict[str, int] = {}
     users, items, lines = [], [], []
@@ -87,7 +91,8 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading | N
     log = Log(path, users, items, [], lines, "file", reading=reading, bad=bad)
     kind = "pairs of user and item" if pairs else "sequences, a line a user"
     dataset = log.dataset(name, None, f"{kind}, {path.name}")
-    return replace(dataset, notes=(RULE, *dataset.notes[1:]))
+    notes = (f"the first line is read as a header: {' '.join(header[0][1])}",) if header else ()
+    return replace(dataset, notes=(RULE, *notes, *dataset.notes[1:]))
 
 
 def _words(line: str) -> list[str]:

@@ -158,7 +158,7 @@ def _csv(path: Path, bad: BadLines, *, headless: bool) -> TableFile:
             raise error.cause from error
         if not table.rows or again.count > bad.reading.tolerated(len(table.rows) + again.count):
             raise error.cause from error
-        return replace(table, notes=(f"{path.name}: {note}",))
+        return replace(table, notes=(*table.notes, f"{path.name}: {note}"))
 
 
 class _BrokenQuotes(Exception):
@@ -177,7 +177,7 @@ def first_line(file: TextIO) -> tuple[int, str]:
 
 
 def _rows(path: Path, bad: BadLines, separator: str, skipped: int, *, headless: bool, **form: Any) -> TableFile:
-    rows, lines, columns = [], [], []
+    rows, lines, columns, header, repeats = [], [], [], [], 0
     with open_text(path) as file:
         for _ in range(skipped):
             file.readline()
@@ -191,9 +191,15 @@ def _rows(path: Path, bad: BadLines, separator: str, skipped: int, *, headless: 
                     columns = [str(n) for n, _ in enumerate(row, 1)] if headless else [name.strip() for name in row]
                     _check_header(path, columns)
                     if not headless:
+                        header = row
                         continue
-                if not row:
+                if not any(row):
                     continue
+                if row == header:
+                    repeats += 1
+                    continue
+                if len(row) > len(columns) and not any(row[len(columns) :]):
+                    row = row[: len(columns)]
                 if len(row) != len(columns):
                     bad.add(_uneven(path, line, len(row), len(columns), separator), line)
                     continue
@@ -202,7 +208,12 @@ def _rows(path: Path, bad: BadLines, separator: str, skipped: int, *, headless: 
         except csv.Error as error:
             location, hint = f"{path} line {reader.line_num + skipped}", "correct the quotes"
             raise _BrokenQuotes(InputError(f"not CSV ({error})", where=location, hint=hint, code="bad-file")) from error
-    return TableFile(path, columns, rows, lines, bad)
+    return TableFile(path, columns, rows, lines, bad, repeated_header(path, repeats))
+
+
+def repeated_header(path: Path, count: int) -> tuple[str, ...]:
+    """A note on lines that repeat the header, as joined files have them."""
+    return (f"{path.name}: {count:,} lines repeat the header and are left out",) if count else ()
 
 
 def _plain(file: TextIO, separator: str) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Parses times: the unit of a column is inferred from its range, and every value is converted to seconds.
 
 Supported are seconds, milliseconds, microseconds and nanoseconds since 1970, .NET ticks and Windows file times, dates
-as integers (YYYYMMDD, YYYYMMDDhhmm, YYYYMMDDhhmmss), and dates as text: ISO 8601, also with slashes, and the forms of
-`FORMATS`. UTC if a date has no time zone.
+as integers (YYYYMMDD, with hours, minutes and seconds or without), and dates as text: ISO 8601, also with slashes, and
+the forms of `FORMATS`. UTC if a date has no time zone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ LONGEST_NUMBER = 64  # characters of a timestamp
 LATEST = 4_102_444_800.0  # 2100-01-01: a time behind it was read in a wrong unit
 EARLY = 10 * 365.25 * 86_400  # a whole column before 1980 is rather an order than times
 SECONDS = "seconds since 1970"
+SMALLEST = 0.02  # of the middle value: a smaller one of a column in milliseconds or less is of another unit
 # the least size of the middle value, the unit's name, how many of it make a second, and seconds from its zero to 1970
 UNITS = (
     (6.8e17, "nanoseconds since 1970", 1e9, 0.0),
@@ -29,24 +30,27 @@ UNITS = (
     (1e11, "milliseconds since 1970", 1e3, 0.0),
     (0.0, SECONDS, 1.0, 0.0),
 )
-CALENDARS = {14: "YYYYMMDDhhmmss", 12: "YYYYMMDDhhmm", 8: "YYYYMMDD"}  # by number of digits
+CALENDARS = {14: "YYYYMMDDhhmmss", 12: "YYYYMMDDhhmm", 10: "YYYYMMDDhh", 8: "YYYYMMDD"}  # by number of digits
 FITTING = 0.99  # share of a column that must be valid dates before whole numbers are taken for dates
 ISO = "dates as text"
 UNDECIDED = "dates of which the day or the month may come first"
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _DAYS = (
     "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d.%m.%Y", "%Y.%m.%d", "%m %d, %Y", "%b %d, %Y", "%B %d, %Y",
-    "%d %b %Y", "%d %B %Y", "%d-%b-%Y",
+    "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%Y-%m-%d", "%Y/%m/%d",
 )  # fmt: skip
 FORMATS = (
     "%a %b %d %H:%M:%S %z %Y",
     "%a %b %d %H:%M:%S %Y",
+    "%a %b %d %Y %H:%M:%S GMT%z",
     "%a, %d %b %Y %H:%M:%S %z",
     "%a, %d %b %Y %H:%M:%S %Z",
     "%d/%b/%Y:%H:%M:%S %z",
     *(day + clock for day in _DAYS for clock in _CLOCKS),
 )
-SAMPLE = 200  # distinct values that select the formats to try on all
+SAMPLE = 200  # values that select the formats to try on all
+_COMMA = re.compile(r"\s*-?\d+,\d+\s*", re.ASCII)
+_ZONE_NAME = re.compile(r"\s*\([^()]*\)$")  # of mails and of JavaScript, after the offset
 _SLASHES = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})")
 
 
@@ -56,6 +60,13 @@ class Times:
 
     seconds: np.ndarray
     unit: str
+
+    def warnings(self) -> tuple[str, ...]:
+        """A warning of times at the zero of the clock among later ones, which stand for a missing time."""
+        zeros = int((self.seconds == 0).sum())
+        if not zeros or np.nanmedian(self.seconds) < EARLY:
+            return ()
+        return (f"{zeros:,} timestamps are 1970-01-01T00:00:00, which often stands for a missing time",)
 
     def notes(self) -> tuple[str, ...]:
         """Notes on a column that is not in seconds."""
@@ -122,6 +133,8 @@ def _of_numbers(values: np.ndarray) -> Times:
     if (dated := _calendar(values, middle)) is not None:
         return dated
     _, unit, scale, offset = next(entry for entry in UNITS if middle >= entry[0])
+    if unit != SECONDS:  # what is small there is of another unit
+        values = np.where(values < SMALLEST * middle, np.nan, values)
     return Times(_within(values / scale - offset), unit)
 
 
@@ -147,7 +160,7 @@ def _formatted(values: Sequence[str], distinct: list[str]) -> Times | None:
 
 def _in_format(raw: str, form: str) -> float:
     try:
-        moment = datetime.strptime(raw.strip(), form)
+        moment = datetime.strptime(_ZONE_NAME.sub("", raw.strip()), form)
     except ValueError:
         return np.nan
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -156,7 +169,8 @@ def _in_format(raw: str, form: str) -> float:
 def _calendar(values: np.ndarray, middle: float) -> Times | None:
     """Dates written as whole numbers; None if the column has another format."""
     digits = len(f"{middle:.0f}")
-    if digits not in CALENDARS:
+    sample = values[:: len(values) // SAMPLE + 1].tolist()
+    if digits not in CALENDARS or np.isnan([_whole_date(value, digits) for value in sample]).all():
         return None
     distinct, places = np.unique(values, return_inverse=True)
     if digits == 8 and len(distinct) == 1 and len(values) > 1:
@@ -193,9 +207,13 @@ def _parsed(texts: Sequence[str]) -> np.ndarray:
 
 
 def number(raw: str) -> float:
-    """A text as a number, NaN where it is none."""
+    """A text as a number, NaN where it is none. The decimal mark may be a comma, as half of Europe's tables have it.
+
+    >>> number("4.5"), number("4,5"), number("1,600,000")
+    (4.5, 4.5, nan)
+    """
     try:
-        return float(raw)
+        return float(raw.replace(",", ".") if _COMMA.fullmatch(raw) else raw)
     except ValueError:
         return float("nan")
 

@@ -1,4 +1,4 @@
-"""Precomputed item vectors with item ids: Parquet, `.npz`, or `.npy` with a list of ids.
+"""Precomputed item vectors with item ids: Parquet, `.npz`, or `.npy` or `.safetensors` with a list of ids.
 
 Handles the file formats and matches rows to items by id.
 """
@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from harness.core.json_files import read_text
-from harness.data.readers.parquet_tables import read_parquet
+from harness.data.readers.parquet_tables import is_list, read_parquet
 from harness.data.reading import normalized
 from harness.errors import InputError, truncate
 
@@ -60,10 +60,11 @@ def read_vectors(path: Path) -> VectorTable:
             table = _from_parquet(path)
         elif kind == ".npz":
             table = _from_npz(path)
-        elif kind not in (".npy", ""):
+        elif kind not in (".npy", ".safetensors", ""):
             raise ValueError(f"a file that ends in {kind}")
         else:
-            values, neighbours = read_npy(path), ids_file(path)
+            values = _from_safetensors(path) if kind == ".safetensors" else read_npy(path)
+            neighbours = ids_file(path)
             ids = (
                 None
                 if neighbours is None
@@ -76,7 +77,11 @@ def read_vectors(path: Path) -> VectorTable:
         message = f"no vectors can be read from it ({truncate(str(error))})"
         raise InputError(message, where=str(path), hint=FORMATS, code="bad-file") from error
     values = table.values
-    if values.ndim != 2 or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
+    if (
+        values.ndim != 2
+        or not values.size
+        or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer))
+    ):
         raise InputError("not a table of numbers", where=str(path), hint=FORMATS, code="bad-file")
     if table.ids is not None and len(table.ids) != len(values):
         message = f"{len(values):,} vectors and {len(table.ids):,} ids ({table.named_by})"
@@ -87,10 +92,10 @@ def read_vectors(path: Path) -> VectorTable:
 
 
 def ids_file(path: Path) -> Path | None:
-    """The list of ids beside a `.npy` file, None where there is none.
+    """The list of ids beside a `.npy` or `.safetensors` file, None where there is none.
 
     `vectors.npy` goes with `vectors.ids.txt` or `vectors.npy.ids.txt`."""
-    if path.suffix.lower() != ".npy":
+    if path.suffix.lower() not in (".npy", ".safetensors"):
         return None
     for name in (f"{path.stem}{IDS_ENDING}", f"{path.name}{IDS_ENDING}"):
         if (neighbours := path.with_name(name)).is_file():
@@ -145,13 +150,15 @@ def _from_parquet(path: Path) -> VectorTable:
     table = read_parquet(path)
     name = _named(path, table.column_names, ID_NAMES, "id column")
     others = [column for column in table.column_names if column != name]
-    lists = [column for column in others if _is_list(table.column(column).type)]
+    lists = [column for column in others if is_list(table.column(column).type)]
     if lists:
         chosen = lists[0] if len(lists) == 1 else _named(path, lists, VECTOR_NAMES, "vector column")
         column = table.column(chosen).combine_chunks()
-        lengths = {None if row is None else len(row) for row in column}
-        if len(lengths) != 1 or column.null_count:
-            text = ", ".join(sorted(map(str, lengths))[:EXAMPLES])
+        lengths = {len(row) for row in column if row.is_valid}
+        if column.null_count:
+            raise ValueError(f"{column.null_count:,} rows without a vector in column {chosen!r}")
+        if len(lengths) != 1:
+            text = ", ".join(map(str, sorted(lengths)[:EXAMPLES]))
             raise ValueError(f"vectors of unequal length in column {chosen!r}: {text}")
         values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), lengths.pop())
     else:
@@ -164,12 +171,6 @@ def _from_parquet(path: Path) -> VectorTable:
             raise ValueError(f"no column of vectors among {', '.join(table.column_names)}")
         values = np.stack([table.column(column).to_numpy() for column in numbers], axis=1)
     return VectorTable(values, _texts(table.column(name).to_pylist()), f"column {name!r}")
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -196,6 +197,18 @@ def _from_npz(path: Path) -> VectorTable:
     return VectorTable(arrays[chosen], _texts(arrays[name].reshape(-1).tolist()), f"array {name!r}")
 
 
+def _from_safetensors(path: Path) -> np.ndarray:
+    """The one table of a file, or that with a known name."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = {name: array for name, array in load_file(path).items() if array.ndim == 2}
+    except (SafetensorError, TypeError) as error:  # TypeError: a type that NumPy does not have
+        raise ValueError(f"{error}; save them as float32") from error
+    return arrays[next(iter(arrays)) if len(arrays) == 1 else _named(path, arrays, VECTOR_NAMES, "table of vectors")]
+
+
 def _named(path: Path, present: Sequence[str] | dict[str, Any], names: Sequence[str], message: str) -> str:
     """The name among `present` that is a known one, by the order of `names`."""
     plain = {normalized(name): name for name in reversed(list(present))}
@@ -213,6 +226,7 @@ def _named(path: Path, present: Sequence[str] | dict[str, Any], names: Sequence[
 
 def _texts(raw: Sequence[Any]) -> tuple[str, ...]:
     """Ids as text. Raises `ValueError` for what is no id."""
+    raw = [int(value) if isinstance(value, float) and value.is_integer() else value for value in raw]
     for row, value in enumerate(raw):
         if isinstance(value, bool) or not isinstance(value, (str, int, bytes)):
             raise ValueError(f"row {row + 1}: {value!r} is no id: write ids as text or whole numbers")

@@ -221,6 +221,9 @@ def _read_shape(folder: str) -> PretrainedConfig:
 
 def _cut(shape: Any, name: str, layers: int | None) -> Any:
     """The configuration with its first `layers` blocks only."""
+    if getattr(shape, "is_encoder_decoder", False):
+        message = f"{shape.model_type} has an encoder, without which its decoder is another model"
+        raise _unfit(name, message, "choose a decoder-only model")
     available = int(shape.num_hidden_layers)
     if not 1 <= available <= MAX_LAYERS:
         raise InputError(f"backbone {name!r} claims {available} layers", hint="download it again")
@@ -235,7 +238,17 @@ def _cut(shape: Any, name: str, layers: int | None) -> Any:
 def _read_weights(folder: str, shape: Any, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, config=shape, dtype=dtype, **weights_only())
+    options: dict[str, Any] = {"config": shape, "dtype": dtype, "output_loading_info": True, **weights_only()}
+    model, report = cast(Any, AutoModelForCausalLM.from_pretrained(folder, **options))
+    if missing := sorted(report["missing_keys"]):  # transformers draws them at random
+        some = ", ".join(missing[:3]) + ", …" * (len(missing) > 3)
+        message = f"its files lack {len(missing):,} of its weights ({some})"
+        raise _unfit(folder, message, "give the files of the whole causal LM, as save_pretrained writes them")
+    return model
+
+
+def _unfit(name: str, message: str, hint: str) -> InputError:
+    return InputError(f"the backbone {name!r} cannot be used: {message}", hint=hint, code="incompatible")
 
 
 def quieten() -> None:
@@ -248,6 +261,10 @@ def quieten() -> None:
 
 def _split(name: str, model: Any, tokenizer: PreTrainedTokenizerBase) -> Backbone:
     """Splits a causal LM into a `Backbone`. Raises `InputError` if its head is not supported (`heads.head_of`)."""
+    highest = max(tokenizer.vocab_size - 1, cast(int | None, tokenizer.eos_token_id) or 0)
+    if highest >= (rows := len(model.get_input_embeddings().weight)):
+        message = f"its tokenizer has tokens up to {highest}, and its embedding has {rows} rows"
+        raise _unfit(name, message, "give the tokenizer that belongs to the model")
     if tokenizer.eos_token_id is None:
         raise InputError(
             f"the tokenizer of {name!r} has no end-of-sequence token", hint="set eos_token in its configuration"

@@ -25,6 +25,7 @@ from harness.core.artifact_cache import CacheEntry, Key
 from harness.core.files import remove_stale_temp_files, write_atomic
 from harness.core.hashing import fingerprint
 from harness.core.locks import acquire_lock
+from harness.core.plugins import warn
 from harness.data.dataset import CanonicalOrder, ItemText
 from harness.data.readers.vector_files import FORMATS, matched, read_vectors
 from harness.errors import InputError
@@ -136,10 +137,23 @@ def load_user_vectors(
         table = replace(table, ids=_item_file_ids(path, len(table.values), data, rows, setting), named_by="item file")
     values, extra = matched(table, data.items, str(path))
     check_finite(values, str(path))
+    zeros = _check_told_apart(values, data.items, path)
     provenance = read_provenance(path)
     provenance.check(data, location=str(path), declared=declared)
-    details = {"file": path.name, "ids": table.named_by, "extra_rows": extra}
+    details = {"file": path.name, "ids": table.named_by, "extra_rows": extra, "zero_rows": zeros}
     return ItemVectors(values, fingerprint("given", values), provenance, details)
+
+
+def _check_told_apart(values: np.ndarray, items: Sequence[str], path: Path) -> int:
+    """How many vectors are zero, which is a warning. Raises `InputError` where all vectors are equal."""
+    if len(values) > 1 and (values == values[0]).all():
+        raise InputError(
+            "all vectors are equal: they say nothing of the items", where=str(path), hint="make them again"
+        )
+    zeros = np.flatnonzero(~values.any(axis=1))
+    if len(zeros):
+        warn(f"{path.name}: the vectors of {len(zeros):,} of {len(items):,} items are zero ({items[zeros[0]]} first)")
+    return len(zeros)
 
 
 def _item_file_ids(path: Path, count: int, data: TrainingData, rows: RowsBy, setting: str) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from harness.data.ragged import RaggedArray
@@ -106,7 +108,7 @@ def test_an_encoder_is_no_backbone(tmp_path: Path) -> None:
     config = AutoConfig.for_model("t5", d_model=16, d_ff=16, num_layers=1, num_heads=2, vocab_size=64)
     config.save_pretrained(tmp_path / "t5")
     toy_models.backbone(tmp_path).tokenizer.save_pretrained(tmp_path / "t5")
-    with pytest.raises(InputError, match="cannot be loaded as a causal LM"):
+    with pytest.raises(InputError, match="t5 has an encoder"):
         load_backbone(str(tmp_path / "t5"), None, "random", toy_models.context(tmp_path))
 
 
@@ -125,6 +127,33 @@ def test_a_path_that_is_no_folder_of_a_model(made: tuple[str, ...], says: str, t
         (tmp_path / name).write_text("{}")
     with pytest.raises(InputError, match=says):
         load_backbone(str(tmp_path / "m"), None, "random", toy_models.context(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda name: f"base.{name}", r"lack \d+ of its weights"),
+        (lambda name: None if ".1." in name else name, r"lack \d+ of its weights .*layers\.1"),
+        (lambda name: None if name == "lm_head.weight" else name, r"lack 1 of its weights \(lm_head\.weight\)"),
+    ],
+    ids=["other names", "a layer", "the head"],
+)
+def test_weights_that_are_missing_are_not_drawn(change: Callable[[str], str | None], says: str, tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    weights = load_file(path / "model.safetensors")
+    kept = {new: value for name, value in weights.items() if (new := change(name)) is not None}
+    save_file(kept, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=says):
+        load_backbone(str(path), None, "pretrained", toy_models.context(tmp_path))
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    config = AutoConfig.from_pretrained(path)
+    config.vocab_size = 100
+    cast(PreTrainedModel, AutoModelForCausalLM.from_config(config)).save_pretrained(path)
+    with pytest.raises(InputError, match=r"tokens up to \d+, and its embedding has 100 rows"):
+        load_backbone(str(path), None, "pretrained", toy_models.context(tmp_path))
 
 
 def test_a_blank_backbone_has_the_shape_of_the_real_one(tmp_path: Path) -> None:

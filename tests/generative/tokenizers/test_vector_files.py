@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from harness.data.dataset import ItemFile
 from harness.data.readers.vector_files import input_files
@@ -92,6 +93,12 @@ def put_npy_too(path: Path, ids: list[str]) -> Path:
     return path
 
 
+def put_safetensors(path: Path, ids: list[str]) -> Path:
+    save_file({"item_embeddings": rows(ids), "scale": np.ones(1, np.float32)}, path)
+    path.with_suffix(".ids.txt").write_text("\n".join(ids) + "\n")
+    return path
+
+
 FORMS = {
     "a.parquet": put_parquet,
     "b.parquet": put_wide,
@@ -102,6 +109,7 @@ FORMS = {
     "g.parquet": put_wide_and_more,
     "h.npz": put_upper,
     "i.npy": put_ids_with_titles,
+    "j.safetensors": put_safetensors,
 }
 
 
@@ -156,7 +164,7 @@ def test_a_bare_npy_needs_the_order_of_an_item_file(tmp_path: Path, data: Traini
         ({"ids": np.array(["a", "b"]), "vectors": np.ones((24, 3))}, "24 vectors and 2 ids"),
         ({"ids": np.array(["a"] * 24)}, "no table of vectors"),
         ({"ids": np.array(["a"] * 24, dtype=object), "vectors": np.ones((24, 3))}, "never unpickled"),
-        ({"ids": np.ones(24), "vectors": np.ones((24, 3))}, "is no id"),
+        ({"ids": np.arange(24) + 0.5, "vectors": np.ones((24, 3))}, "is no id"),
         ({"ids": np.arange(24), "vectors": np.ones((24, 3), complex)}, "not a table of numbers"),
     ],
 )
@@ -171,11 +179,33 @@ def test_vectors_of_unequal_length_and_values_that_are_not_finite(tmp_path: Path
     pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(InputError, match="vectors of unequal length"):
         load_user_vectors(tmp_path / "x.parquet", data, declared=False)
+    pq.write_table(pa.table({"item": list(data.items), "vector": [None] + [[1.0, 2.0]] * 23}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="1 rows without a vector"):
+        load_user_vectors(tmp_path / "x.parquet", data, declared=False)
     values = rows(list(data.items))
     values[4, 1] = np.nan
     np.savez(tmp_path / "x.npz", ids=np.array(data.items), vectors=values)
     with pytest.raises(InputError, match="1 items hold NaN"):
         load_user_vectors(tmp_path / "x.npz", data, declared=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"), [(np.ones((24, 3)), "all vectors are equal"), (np.ones((24, 0)), "not a table of numbers")]
+)
+def test_vectors_that_say_nothing_are_refused(
+    values: np.ndarray, says: str, tmp_path: Path, data: TrainingData
+) -> None:
+    np.savez(tmp_path / "x.npz", ids=np.array(data.items), vectors=values)
+    with pytest.raises(InputError, match=says):
+        load_user_vectors(tmp_path / "x.npz", data, declared=False)
+
+
+def test_zero_vectors_are_told(tmp_path: Path, data: TrainingData, capsys: pytest.CaptureFixture[str]) -> None:
+    values = rows(list(data.items))
+    values[4:6] = 0
+    np.savez(tmp_path / "x.npz", ids=np.array(data.items), vectors=values)
+    assert load_user_vectors(tmp_path / "x.npz", data, declared=False).details["zero_rows"] == 2
+    assert "2 of 24 items are zero (i4 first)" in capsys.readouterr().err
 
 
 def test_the_default_leaves_stored_configurations_as_they_were(tmp_path: Path, data: TrainingData) -> None:
