@@ -12,6 +12,7 @@ after an interruption.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -50,6 +51,7 @@ class RecommenderContract:
 
     model_class: ClassVar[type[Recommender[Any]]]
     settings: ClassVar[dict[str, Any]] = {}
+    brief: ClassVar[dict[str, Any]] = {}  # changes of settings for a short training, where quality does not matter
     k: ClassVar[int] = 10
     pattern_floor: ClassVar[float] = 0.5  # test ndcg@10 on the planted cycle
     resumable: ClassVar[bool] = False
@@ -59,6 +61,15 @@ class RecommenderContract:
 
     def make(self) -> Recommender[Any]:
         return self.model_class(self.model_class.config_class(**self.settings))
+
+    def make_brief(self) -> Recommender[Any]:
+        """As `make`, with the changes of `brief`, section by section."""
+        if not self.brief:
+            return self.make()
+        settings = {**self.settings}
+        for name, value in self.brief.items():
+            settings[name] = {**settings.get(name, {}), **value} if isinstance(value, dict) else value
+        return self.model_class(self.model_class.config_class(**settings))
 
     def toy(self) -> Dataset:
         """The planted pattern; override it where a model needs another size."""
@@ -76,17 +87,18 @@ class RecommenderContract:
     @pytest.fixture(scope="class")
     @classmethod
     def refitted(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender[Any], Predictions]:
-        """A model fitted twice: on data with an item that is never trained, then on the planted pattern as `fitted`.
-
-        The lists are the first fit's, for histories with that item.
-        """
+        """A model fitted twice, interrupted the first time if that is possible, and lists of a model fitted on data
+        with an item that is never trained, for histories with that item."""
         folder, test = tmp_path_factory.mktemp("refitted"), cls()
-        cold, model = toys.split(toys.cold()), test.make()
+        cold, model = toys.split(toys.cold()), test.make_brief()
         assert cold.train.counts()[24] == 0
         model.fit(cold.train, toys.context(folder / "cold", cold.valid))
         histories = Requests("test", np.arange(2), RaggedArray.of([[24], [1, 2, 24]]))
         predictions = test.lists(model, histories, folder)
-        split = toys.split(test.toy())
+        split, model = toys.split(test.toy()), test.make()
+        with suppress(KeyboardInterrupt):
+            reporter = InterruptingReporter(cls.interrupt_at)
+            model.fit(cold.train, toys.context(folder / "first", cold.valid, reporter=reporter))
         model.fit(split.train, toys.context(folder, split.valid))
         return model, predictions
 
@@ -151,7 +163,7 @@ class RecommenderContract:
 
     def test_users_without_a_training_part(self, tmp_path: Path) -> None:
         """Under global time some users come after the cut: no training uses them, and they are ranked all the same."""
-        split, model = toys.split(self.toy()), self.make()
+        split, model = toys.split(self.toy()), self.make_brief()
         cold = np.arange(split.train.n_users) % 3 == 0
         mask = np.where(cold, 0, split.train.sequences.lengths)
         train = replace(split.train, sequences=split.train.sequences.first(mask))

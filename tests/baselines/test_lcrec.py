@@ -27,6 +27,7 @@ SMOKE = LCRecConfig.profiles["smoke"]
 class TestLCRec(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = LCRec
     settings: ClassVar[dict[str, Any]] = SMOKE
+    brief: ClassVar[dict[str, Any]] = {"tuning": {"max_steps": 4}}
     pattern_floor: ClassVar[float] = 0.9
     resumable: ClassVar[bool] = True
     interrupt_at: ClassVar[int] = 40  # in the middle of tuning, behind the 30 passes of the RQ-VAE

@@ -30,6 +30,7 @@ SMOKE = LetterTigerConfig.profiles["smoke"]
 class TestLetterTiger(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = LetterTiger
     settings: ClassVar[dict[str, Any]] = SMOKE
+    brief: ClassVar[dict[str, Any]] = {"training": {"max_steps": 4, "choose": "last"}}
     pattern_floor: ClassVar[float] = 0.8
     resumable: ClassVar[bool] = True
     interrupt_at: ClassVar[int] = 16  # behind the RQ-VAE's passes
@@ -43,6 +44,7 @@ class TestLetterTiger(RecommenderContract):
 class TestLetterLCRec(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = LetterLCRec
     settings: ClassVar[dict[str, Any]] = LetterLCRecConfig.profiles["smoke"]
+    brief: ClassVar[dict[str, Any]] = {"tuning": {"max_steps": 4}}
     pattern_floor: ClassVar[float] = 0.8
     resumable: ClassVar[bool] = True
     interrupt_at: ClassVar[int] = 40

@@ -32,6 +32,7 @@ SMOKE = MiniOneRecConfig.profiles["smoke"]
 class TestMiniOneRec(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = MiniOneRec
     settings: ClassVar[dict[str, Any]] = SMOKE
+    brief: ClassVar[dict[str, Any]] = {"tuning": {"max_steps": 4}}
     pattern_floor: ClassVar[float] = 0.7
 
     def toy(self) -> Dataset:

@@ -25,6 +25,7 @@ SMOKE = P5CIDConfig.profiles["smoke"]
 class TestP5CID(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = P5CID
     settings: ClassVar[dict[str, Any]] = SMOKE
+    brief: ClassVar[dict[str, Any]] = {"training": {"max_steps": 4, "choose": "last"}}
     pattern_floor: ClassVar[float] = 0.8
     resumable: ClassVar[bool] = True
     interrupt_at: ClassVar[int] = 4

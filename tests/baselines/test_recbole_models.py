@@ -32,6 +32,7 @@ OTHERS = sorted(
 
 class RecBoleContract(RecommenderContract):
     model_class = RecBoleRecommender
+    brief: ClassVar[dict[str, Any]] = {"epochs": 1}
     pattern_floor = 0.9
 
 
@@ -121,7 +122,7 @@ def fit(model: str, folder: Path, data: Dataset | None = None, **options: Any) -
     return fitted, split
 
 
-@pytest.mark.parametrize("name", [*OTHERS[:2], *(pytest.param(name, marks=pytest.mark.nightly) for name in OTHERS[2:])])
+@pytest.mark.parametrize("name", [OTHERS[0], *(pytest.param(name, marks=pytest.mark.nightly) for name in OTHERS[1:])])
 def test_any_other_sequential_model_trains_and_ranks(name: str, tmp_path: Path) -> None:
     entry = model_entry(f"recbole:{name}")
     small = {"reranker_CAN_NUM": 8} if name.endswith("CPR") else {}  # their 100 are more than the toy has items
@@ -155,6 +156,7 @@ def test_s3rec_pretrains_before_it_trains(tmp_path: Path) -> None:
     assert (lists[0] != lists[1]).any()
 
 
+@pytest.mark.nightly
 def test_s3rec_resumes_after_its_pretraining(tmp_path: Path) -> None:
     """Cut in the first epoch after two of pre-training: the second attempt does not pre-train again."""
     options = {"settings": {"pretrain_epochs": 2, "epochs": 4}}
@@ -171,7 +173,9 @@ def test_s3rec_resumes_after_its_pretraining(tmp_path: Path) -> None:
     np.testing.assert_array_equal(*lists)
 
 
-@pytest.mark.parametrize("name", ["FDSA", "S3Rec", "GRU4RecF"])
+@pytest.mark.parametrize(
+    "name", ["FDSA", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("S3Rec", "GRU4RecF"))]
+)
 def test_item_features_reach_the_model(name: str, tmp_path: Path) -> None:
     """The same interactions with other categories train another network; without text there is one clear line."""
     plain = toys.cycle()
@@ -218,6 +222,7 @@ def test_a_masked_model_sees_its_whole_history(tmp_path: Path) -> None:
     np.testing.assert_allclose(predictions.scores[2], predictions.scores[4], rtol=1e-5)  # the 21st is beyond the cap
 
 
+@pytest.mark.nightly
 def test_weight_decay_works_where_recbole_has_a_list_of_weights(tmp_path: Path) -> None:
     _, split = fit("HGN", tmp_path / "a", settings={"weight_decay": 0.0})
     strong, _ = fit("HGN", tmp_path / "b", settings={"weight_decay": 5.0})

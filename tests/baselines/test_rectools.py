@@ -32,6 +32,7 @@ TINY = {**SMOKE, "epochs": 3, "hidden_size": 16}
 
 class RecToolsContract(RecommenderContract):
     model_class = RecToolsRecommender
+    brief: ClassVar[dict[str, Any]] = {"epochs": 1}
     pattern_floor = 0.9
 
 
@@ -40,10 +41,12 @@ class TestSASRec(RecToolsContract):
     resumable = True  # the same code resumes every model: once is enough
 
 
+@pytest.mark.nightly
 class TestESASRec(RecToolsContract):
     settings: ClassVar[dict[str, Any]] = {**dict(model_entry("esasrec").preset), **SMOKE}
 
 
+@pytest.mark.nightly
 class TestHSTU(RecToolsContract):
     settings: ClassVar[dict[str, Any]] = {**dict(model_entry("hstu").preset), **SMOKE}
 

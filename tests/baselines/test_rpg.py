@@ -32,6 +32,7 @@ SMOKE = RPGConfig.profiles["smoke"]
 class TestRPG(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = RPG
     settings: ClassVar[dict[str, Any]] = SMOKE
+    brief: ClassVar[dict[str, Any]] = {"training": {"max_steps": 4, "choose": "last"}}
     pattern_floor: ClassVar[float] = 0.9
     resumable: ClassVar[bool] = True
     interrupt_at: ClassVar[int] = 3

@@ -33,6 +33,7 @@ SMOKE = TigerConfig.profiles["smoke"]
 class TestTiger(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = Tiger
     settings: ClassVar[dict[str, Any]] = SMOKE
+    brief: ClassVar[dict[str, Any]] = {"training": {"max_steps": 4, "choose": "last"}}
     pattern_floor: ClassVar[float] = 0.9
     resumable: ClassVar[bool] = True
     interrupt_at: ClassVar[int] = 18  # behind the RQ-VAE's passes and the first look at validation

@@ -26,6 +26,7 @@ SMOKE = EagerConfig.profiles["smoke"]
 class TestEagerLLM(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = EagerLLM
     settings: ClassVar[dict[str, Any]] = SMOKE
+    brief: ClassVar[dict[str, Any]] = {"tuning": {"max_steps": 4}, "annealing": {"max_steps": 4}}
     pattern_floor: ClassVar[float] = 0.9
     resumable: ClassVar[bool] = True
     interrupt_at: ClassVar[int] = 10  # in the middle of the first stage

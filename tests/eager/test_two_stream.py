@@ -36,6 +36,7 @@ SMOKE = TwoStreamConfig.profiles["smoke"]
 class TestEager(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = Eager
     settings: ClassVar[dict[str, Any]] = SMOKE
+    brief: ClassVar[dict[str, Any]] = {"training": {"max_steps": 4, "choose": "last"}}
     pattern_floor: ClassVar[float] = 0.8
     resumable: ClassVar[bool] = True
     interrupt_at: ClassVar[int] = 2

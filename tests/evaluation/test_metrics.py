@@ -93,6 +93,14 @@ def test_large_item_ids_stay_apart() -> None:
     assert compute_metrics(lists, Targets(np.array([0]), np.array([2**40 + 1])))["mrr@10"] == 0.5
 
 
+def test_reciprocal_rank_fusion() -> None:
+    """1 / (60 + rank), summed: item 2 is second and first, 5 first and third, 7 third."""
+    fused = fuse([padded([[5, 2, 7]]), padded([[2, 9, 5]])], 3)
+    assert fused.items.tolist() == [[2, 5, 9]]
+    np.testing.assert_allclose(fused.scores[0], [1 / 62 + 1 / 61, 1 / 61 + 1 / 63, 1 / 62])
+
+
+@pytest.mark.nightly  # numba compiles ranx's fusion
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_fusion_is_ranxs_reciprocal_rank_fusion(members: int, depth: int, seed: int) -> None:

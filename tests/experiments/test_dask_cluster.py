@@ -59,7 +59,7 @@ def run_task(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
     notes: list[str] = []
     monkeypatch.setattr(Cluster, "_check_capacity", lambda self: None)
     cluster = scheduler.cluster = Cluster(cast(Any, scheduler), "--scheduler x", notes.append)
-    job = cast(Any, SimpleNamespace(device="cpu"))
+    job = cast(Any, SimpleNamespace(device="cpu", entry=SimpleNamespace(file="")))
     cluster.start(Task("a", job, RunKey("m", "d", "r"), Path(), Path(), Path()))
     endings: list[RunOutcome] = []
     for _ in range(100):

@@ -177,7 +177,10 @@ def listed(rankings: Rankings) -> list[list[str]]:
     return [[DATA.items[item] for item in row if item >= 0] for row in rankings.predictions.items.tolist()]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form",
+    [pytest.param(form, marks=[pytest.mark.nightly] * form.startswith("ranx")) for form in FORMS],  # numba compiles
+)
 def test_each_form_gives_the_same_lists(tmp_path: Path, form: str) -> None:
     rows = lists()
     result = read(FORMS[form](tmp_path, rows))
