@@ -90,7 +90,7 @@ def test_config_yaml_repeats_the_run(place: Path, first: First) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--set", "eager.index.ordr=released"), "order"),
+        pytest.param(("--set", "eager.index.ordr=released"), "order", marks=pytest.mark.nightly),
         pytest.param(("--set", "eager.decode.beams=many"), "beams", marks=pytest.mark.nightly),
         pytest.param(("--set", "eager.index.k=1000"), "eager.index.k", marks=pytest.mark.nightly),
         (("--set", "eager.backbone.name=no-such-folder"), "no-such-folder"),

@@ -58,7 +58,7 @@ def fit(folder: Path, data: Dataset | None = None, context: RunContext | None = 
     return model, split
 
 
-@pytest.mark.parametrize("loss", ["softmax", "BCE", "gBCE"])
+@pytest.mark.parametrize("loss", ["softmax", *(pytest.param(x, marks=pytest.mark.nightly) for x in ("BCE", "gBCE"))])
 def test_each_loss_trains(loss: str, tmp_path: Path) -> None:
     model, _ = fit(tmp_path, loss=loss)
     assert model.record()["epochs"] == 3
