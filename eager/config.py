@@ -48,7 +48,7 @@ PAPER: dict[str, Any] = profiles.with_settings(
 
 # The fastest configuration among the best on validation (docs/log.md, 2026-11-29): a small Llama with random weights,
 # the sequential task only, graph vectors, one tree with two tokens an item, one table for input and output, random
-# walks among the windows, a moving average of the weights, the epoch that is best on validation. The budget is 12
+# walks among the windows, a moving average of the weights, the epoch that is best on validation. The budget is 20
 # epochs, at most 250 targets an item: data with few items and many interactions need fewer epochs.
 SMALL: dict[str, Any] = with_settings(
     CPU,
@@ -65,7 +65,7 @@ SMALL: dict[str, Any] = with_settings(
     tasks={"item2index": 0.0, "index2item": 0.0, "fusionseqrec": 0.0, "itemsearch": 0.0, "preferenceobtain": 0.0},
     walks={"share": 0.3, "text": 0.3},
     tuning={
-        "epochs": 12,
+        "epochs": 20,
         "item_targets": 250,
         "average": 0.998,
         "max_steps": None,
