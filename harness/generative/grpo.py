@@ -38,7 +38,7 @@ from harness.generative.tasks.batching import Samples
 from harness.generative.training.checkpoint import Callback
 from harness.generative.training.losses import Cost, Counts, Losses
 from harness.generative.training.stages import Objective, StageInputs, train_stage
-from harness.generative.training.trainer import LOG_EVERY
+from harness.generative.training.trainer import LOG_EVERY, total_steps
 from harness.protocol.context import RunContext
 
 EPSILON = 1e-4  # added to the standard deviation of rewards
@@ -148,8 +148,7 @@ class GroupPolicy(Callback):
         self.samples = Samples(data.sequences, history, batch, config.accumulate, context.seed)
         self.trie = inputs.trie.on(context.device)
         self.item_of = np.unique(self.trie.leaves, return_index=True)[1]  # an item of each leaf
-        filtered = inputs.config.decode.filter_viewed
-        self.filters = not data.repeats_items if filtered == "auto" else filtered
+        self.filters = data.excludes_viewed(inputs.config.decode.filter_viewed)
         self.losses = Losses(model, prompts, None, context.device, config.engine, config.normalise, trie=self.trie)
         self.reference = replace(self.losses, model=copy.deepcopy(model).eval().requires_grad_(False))
         self.groups: dict[int, Group] = {}
@@ -200,12 +199,12 @@ class GroupPolicy(Callback):
     def _search(self, histories: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         config, model, prompts = self.config, self.inputs.model.eval(), self.inputs.prompts
         lead, sampled = prompts.lead(), config.generate == "sample"
-        own = [prompts.codes[history].reshape(-1).tolist() for history in histories]
+        tokens = [prompts.codes[history].reshape(-1).tolist() for history in histories]
         depth = self.trie.levels + 1
-        reader = model.reader(lead, len(lead) + max(map(len, own)) + depth, config.group * depth)
+        reader = model.reader(lead, len(lead) + max(map(len, tokens)) + depth, config.group * depth)
         search = Search(model, self.trie, reader, "children" if sampled else config.normalise)
         viewed = histories if self.filters else None
-        return search_codes(search, PromptBatch.of(own, self.context.device), config.group, viewed, sampled=sampled)
+        return search_codes(search, PromptBatch.of(tokens, self.context.device), config.group, viewed, sampled=sampled)
 
     def on_step_end(self, step: int) -> dict[str, float]:
         if step % self.config.updates == 0:
@@ -257,7 +256,7 @@ class GRPO:
         """The report of `train_stage`, `groups`, and the means over them: `zero_advantage_share`, `reward`, `kl`."""
         config, inputs = self.config, replace(inputs, term=None)
         policy = GroupPolicy(config, inputs, context)
-        steps = min(max(1, round(config.epochs * policy.steps_a_pass)), config.max_steps or 1 << 62)
+        steps = total_steps(config.epochs, policy.steps_a_pass, config.max_steps)
         every = max(1, round(config.every * steps))
         objective = Objective(policy.loss, steps, policy.steps_a_pass, every, policy, initial=True)
         rate = inputs.model.dropout

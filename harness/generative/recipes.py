@@ -36,7 +36,7 @@ from harness.generative.tokenizers.index import SourceIndex, Vectors
 from harness.generative.training.checkpoint import EarlyStopping
 from harness.generative.training.losses import AuxiliaryLoss, Cost, Counts, Losses, child_cross_entropy
 from harness.generative.training.stages import StageInputs, alignment
-from harness.generative.training.trainer import Loss, ParameterGroup, TrainingConfig, train
+from harness.generative.training.trainer import Loss, ParameterGroup, TrainingConfig, total_steps, train
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext, shard
 from harness.protocol.split import TrainingData
@@ -231,7 +231,7 @@ class PrefixTraining(CodeTraining):
         samples = Samples(
             data.sequences, data.max_history, config.batch, config.accumulate, context.seed, self.model.users
         )
-        steps = min(max(1, round(self.passes(data) * samples.steps)), config.max_steps or 1 << 62)
+        steps = total_steps(self.passes(data), samples.steps, config.max_steps)
         return self.train(self._step_loss(samples, inputs, context), samples.steps, inputs, context, steps)
 
     def _step_loss(self, samples: Samples, inputs: RecipeInputs, context: RunContext) -> Callable[[int, int], Cost]:

@@ -122,10 +122,9 @@ class GenerativeRecommender(Recommender[ConfigT]):
         self._build(index.table, data, context)
         model.initialise(index, vectors, context.seed)
         model.network.to(context.device)
-        filter_viewed = self.method.decoding.filter_viewed
         self._record = {
             "vectors": {source: item_vectors.record() for source, item_vectors in vectors.items()},
-            "filter_viewed": not data.repeats_items if filter_viewed == "auto" else filter_viewed,
+            "filter_viewed": data.excludes_viewed(self.method.decoding.filter_viewed),
             "index": index.record(),
         }
         validate = None if context.validation is None else partial(self._validate, context)

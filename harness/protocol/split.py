@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -70,6 +71,10 @@ class TrainingData:
         rows = np.repeat(np.arange(self.n_users), self.sequences.lengths)
         pairs = rows * self.n_items + self.sequences.values
         return len(np.unique(pairs)) < len(pairs)
+
+    def excludes_viewed(self, setting: bool | Literal["auto"]) -> bool:
+        """Whether `filter_viewed` excludes the items of a history; auto: if no training sequence repeats an item."""
+        return not self.repeats_items if setting == "auto" else setting
 
     def require_next_items(self) -> None:
         """Raises `InputError` where no user has two training items."""

@@ -122,11 +122,13 @@ def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
         names = ", ".join(sorted({record.dataset.name for record in records}))
         raise InputError(f"{text!r} has runs on {names}", where="RUN", hint="say which with -d", code="bad-selection")
     if message := _apart(records):
-        alike: dict[tuple[str, str], list[str]] = {}
+        by_data: dict[tuple[str, str], list[str]] = {}
         for record in records:
-            alike.setdefault((record.dataset.fingerprint, record.protocol.fingerprint), []).append(record.run_id)
+            by_data.setdefault((record.dataset.fingerprint, record.protocol.fingerprint), []).append(record.run_id)
         label = f"{text!r} has runs that were not measured alike: {message}"
-        hint = f"give the ids of those that were: {' or '.join(','.join(ids) for ids in list(alike.values())[:KNOWN])}"
+        hint = (
+            f"give the ids of those that were: {' or '.join(','.join(ids) for ids in list(by_data.values())[:KNOWN])}"
+        )
         raise InputError(label, where="RUN", hint=hint, code="bad-selection")
     seeds = [record.seed for record in records]
     if len(set(seeds)) < len(seeds):

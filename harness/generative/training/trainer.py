@@ -166,6 +166,11 @@ def one_cycle(step: int, peak: float, config: TrainingConfig) -> tuple[float, fl
     return rate, beta1
 
 
+def total_steps(passes: float, steps_a_pass: float, max_steps: int | None) -> int:
+    """Optimiser steps of so many passes over the data, at least 1 and at most `max_steps`; None: no limit."""
+    return min(max(1, round(passes * steps_a_pass)), max_steps or 1 << 62)
+
+
 def train(
     groups: Sequence[ParameterGroup],
     loss: Loss,
