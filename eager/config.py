@@ -49,7 +49,8 @@ PAPER: dict[str, Any] = profiles.with_settings(
 # The fastest configuration among the best on validation (docs/log.md, 2026-11-29): a small Llama with random weights,
 # the sequential task only, graph vectors, one tree with two tokens an item, one table for input and output, random
 # walks among the windows, a moving average of the weights, the epoch that is best on validation. The budget is 20
-# epochs, at most 250 targets an item: data with few items and many interactions need fewer epochs.
+# epochs, at most 250 targets an item: data with few items and many interactions need fewer epochs. 1,000 validation
+# users are too few to choose the epoch on Beauty (docs/log.md, 2026-11-30).
 SMALL: dict[str, Any] = with_settings(
     CPU,
     backbone={
@@ -72,6 +73,7 @@ SMALL: dict[str, Any] = with_settings(
         "normalise": "children",
         "choose": "validation",
         "patience": 10,
+        "validation_users": 5000,
     },
     annealing={
         "enabled": False,
