@@ -234,9 +234,9 @@ def _variance(under_way: Ablation, metric: str) -> Report:
 
 
 def _tested(table: AblationTable) -> Report:
-    from harness.reports.ablation import csv_text, document, sheet
+    from harness.reports.ablation import document, sheet, table_csv
 
-    return Report(sheet(table), document(table), csv_text(table))
+    return Report(sheet(table), document(table), table_csv(table))
 
 
 def _print(report: Report, form: str, output: Path | None) -> None:

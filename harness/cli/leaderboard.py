@@ -229,7 +229,7 @@ def compare(
     metric: Annotated[
         list[str] | None, typer.Option(help="Compared metric; repeatable.", show_default="ndcg@10, recall@10")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="table, markdown, latex, html or json.")] = "table",
+    form: Annotated[str, typer.Option("--format", help=TABLE_FORMATS)] = "table",
     output: OutputFile = None,
     published: Annotated[
         bool, typer.Option("--published", help="Also published figures: differences and their possible causes.")
@@ -250,9 +250,7 @@ def compare(
     from harness.reports.selection import choose
     from harness.store.run_store import Store
 
-    names = [*formats.SHEETS, "json"]
-    if form not in names:
-        raise unknown_name("format", form, names, where="--format")
+    formats.check_format(form)
     metrics = tuple(dict.fromkeys(metric or comparison.METRICS_SHOWN))
     for name in metrics:
         if name not in METRICS:
@@ -263,6 +261,10 @@ def compare(
             where="RUN",
             hint="name two or more, or add --published",
             code="bad-selection",
+        )
+    if form == "csv" and published:
+        raise InputError(
+            "csv has the differences between runs only", where="--format", hint="--format json", code="bad-selection"
         )
     check_output(output)
     store = Store(results)
@@ -280,6 +282,8 @@ def compare(
         sheets += published_gap_table.sheets(sides, gaps, metrics)
     if as_json or form == "json":
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    elif form == "csv":
+        text = formats.csv_text(document["comparisons"])
     else:
         text = formats.SHEETS[form](sheets)
     if output is not None:

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +13,7 @@ from harness.errors import InputError
 from harness.evaluation.significance import ALPHA, LEVEL, POWER, Component, Components
 from harness.reports.comparison import Comparison, Pair, against
 from harness.reports.comparison_tables import bounds, chance, difference_text, family_note
-from harness.reports.formats import LEAK, metric_text
+from harness.reports.formats import LEAK, csv_text, metric_text
 from harness.reports.per_user import Measured
 from harness.reports.selection import RunGroup
 from harness.reports.tables import DIGITS, Column, ReportTable, TableRow
@@ -111,14 +109,10 @@ def sheet(table: AblationTable) -> ReportTable:
     return ReportTable(table.title, heads, tuple(lines), tuple(notes))
 
 
-def csv_text(table: AblationTable) -> str:
+def table_csv(table: AblationTable) -> str:
     """One line a row, unrounded."""
     rows = [{key: _flat(value) for key, value in row.items()} for row in document(table)["rows"]]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    return csv_text(rows)
 
 
 def document(table: AblationTable) -> dict[str, Any]:
@@ -233,12 +227,8 @@ def variance_document(title: str, metric: str, components: Components) -> dict[s
 
 def variance_csv(components: Components) -> str:
     """One line for each component, unrounded."""
-    out = io.StringIO()
     rows = [{**asdict(one), "deviation": one.deviation} for one in components.components]
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    return csv_text(rows)
 
 
 def _cells(one: Component, seeds: float) -> tuple[str, ...]:

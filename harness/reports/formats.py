@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
@@ -58,10 +58,14 @@ QUOTED_NOTE = (
 
 def as_csv(boards: Sequence[Board]) -> str:
     """One line for each row of a board, with the union of the rows' columns."""
-    out = io.StringIO()
     rows = [{**place(board), **cells(row), **_card(row), **memory.cells(row)} for board in boards for row in board.rows]
-    names = dict.fromkeys({"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
-    names.update(dict.fromkeys(name for row in rows for name in row))
+    return csv_text(rows, {"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> str:
+    """A heading of `columns` and all others of the rows, and a line for each row; what a row lacks is empty."""
+    out = io.StringIO()
+    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
     writer = csv.DictWriter(out, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -6,14 +6,12 @@ among the configurations with runs under every protocol.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.reports.formats import SHEETS, check_format, metric_text
+from harness.reports.formats import SHEETS, check_format, csv_text, metric_text
 from harness.reports.leaderboard import Board, Row, boards
 from harness.reports.tables import Column, ReportTable, TableRow
 from harness.store.record import ProtocolInfo
@@ -87,18 +85,14 @@ def render(protocol_comparisons: Sequence[ProtocolComparison], form: str) -> str
         return (
             json.dumps([_document(crossing) for crossing in protocol_comparisons], indent=2, ensure_ascii=False) + "\n"
         )
-    out = io.StringIO()
-    writer = csv.DictWriter(
-        out, ["dataset", "model", "note", "protocol", "rank", "metric", "value"], lineterminator="\n"
-    )
-    writer.writeheader()
+    lines = []
     for crossing in protocol_comparisons:
         for row in _document(crossing)["rows"]:
             for place, label in enumerate(crossing.labels):
                 fields = {"protocol": label, "rank": row["ranks"][place], "metric": crossing.metric}
                 owner = {"dataset": crossing.dataset, "model": row["model"], "note": row["note"]}
-                writer.writerow({**owner, **fields, "value": row["values"][place]})
-    return out.getvalue()
+                lines.append({**owner, **fields, "value": row["values"][place]})
+    return csv_text(lines, ("dataset", "model", "note", "protocol", "rank", "metric", "value"))
 
 
 def _place(board: Board) -> tuple[bool, str, int]:

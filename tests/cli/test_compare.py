@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -28,6 +30,9 @@ def test_compare(harness: Harness, toy: str, tmp_path: Path) -> None:
         path = tmp_path / form
         assert harness("compare", "markov", "mostpop", "--format", form, "-o", str(path)).out == ""
         assert message in path.read_text()
+    first, *_ = csv.DictReader(io.StringIO(harness("compare", "markov", "mostpop", "--format", "csv").out))
+    expected = json.loads(harness("compare", "markov", "mostpop", "--json").out)["comparisons"][0]
+    assert float(first["difference"]) == expected["difference"] and first["significant"] == "True"
 
 
 def test_a_run_beside_published_rows(harness: Harness, toy: str, tmp_path: Path) -> None:
@@ -46,6 +51,7 @@ def test_a_run_beside_published_rows(harness: Harness, toy: str, tmp_path: Path)
     assert len(both["comparisons"]) == 2 and [row["run"] for row in both["published"]] == ["markov", "mostpop"]
     for form, message in (("markdown", "| *Markov §* |"), ("latex", r"\toprule"), ("html", 'class="apart"')):
         assert message in harness("compare", "markov", "--published", "--format", form).out
+    assert harness("compare", "markov", "--published", "--format", "csv").code == 2
 
 
 def test_an_ensemble_is_a_row_of_its_own(harness: Harness, toy: str) -> None:
