@@ -59,7 +59,7 @@ QUOTED_NOTE = (
 def as_csv(boards: Sequence[Board]) -> str:
     """One line for each row of a board, with the union of the rows' columns."""
     rows = [{**place(board), **cells(row), **_card(row), **memory.cells(row)} for board in boards for row in board.rows]
-    return csv_text(rows, {"dataset": "", "board": "", **cells(Row("", "", (), {}, {}, {}))})
+    return csv_text(rows, ("dataset", "board", *cells(Row("", "", (), {}, {}, {}))))
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> str:
