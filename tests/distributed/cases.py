@@ -175,14 +175,14 @@ def started(module: str, *arguments: str, processes: int = 2, **environment: str
 def fit_all(folder: Path, world: ProcessGroup) -> None:
     """Fits each model, ranks with it and with the one that the test has fitted alone."""
     ranked: list[int] = []
-    real = generate.recommend
+    real = generate._recommend_alone
 
     def counting(*value: Any) -> Any:
         ranked.append(len(value[1]))
         return real(*value)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generate, "recommend", counting)
+        patch.setattr(generate, "_recommend_alone", counting)
         for name in models():
             case = Case(name, folder / f"{name}-{world.rank}", world)
             model, losses = case.fitted()
