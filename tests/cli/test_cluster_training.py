@@ -128,9 +128,11 @@ def test_a_cell_that_waited_on_a_lost_worker_is_not_given_up(
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
     monkeypatch.setenv("STEADY", "20")
     with dask_cluster(tmp_path / "dask") as cluster:
-        first = cluster.worker("--no-nanny")
 
         def lose() -> None:
+            asked = "ablations/steady/toy/*/*.yaml"
+            wait_for(lambda: len(list(Path("results").glob(asked))) == 4, "four tasks that wait for a worker")
+            first = cluster.worker("--no-nanny")
             wait_for(lambda: list(Path("results").glob("runs/steady/toy/seed*/checkpoint/steps.json")) != [], "a run")
             monkeypatch.setenv("STEADY", "0")
             kill(first)
