@@ -161,7 +161,8 @@ def print_summary(done: Sequence[Finished], store: Store, *, as_json: bool) -> N
 
 def report_error(error: Exception) -> int:
     """Prints the error in one line and returns the exit code. The traceback of an internal error is written to a file,
-    or to stderr with `HARNESS_DEBUG=1`. In a run with several processes, the first of each machine prints input errors.
+    or before the line with `HARNESS_DEBUG=1`. In a run with several processes, the first of each machine prints input
+    errors.
     """
     if isinstance(error, AbortedByMain):
         return error.exit_code
@@ -178,11 +179,10 @@ def report_error(error: Exception) -> int:
     if (refused := _disk_refused(error)) is not None:
         log(f"harness: cannot write: {_one_line(refused)}; free some space, and run the same command again")
         return InputError.exit_code
-    if switch(DEBUG):
+    if is_printed := switch(DEBUG):
         traceback.print_exception(error)
-        return 1
-    message = f"{type(error).__name__}: {_one_line(error)}"
-    log(f"{_speaker()}: internal error: {message}; {_traceback_location(error)}")
+    location = "" if is_printed else f"; {_traceback_location(error)}"
+    log(f"{_speaker()}: internal error: {type(error).__name__}: {_one_line(error)}{location}")
     return 1
 
 

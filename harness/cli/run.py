@@ -64,6 +64,13 @@ def run(
         bool, typer.Option("--explain", help="Show what would be reused, resumed and computed, and why; run nothing.")
     ] = False,
     as_json: AsJson = False,
+    expected: Annotated[str | None, typer.Option(hidden=True, help="Run id; another one is an error.")] = None,
+    replaces: Annotated[
+        str | None, typer.Option(hidden=True, help="With --fresh: repeat only the run that was finished at this time.")
+    ] = None,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", hidden=True, help="Stop like Ctrl-C when stdin ends.")
+    ] = False,
 ) -> None:
     """Train and measure a model; print its metrics and its place in the leaderboard.
 
@@ -71,15 +78,19 @@ def run(
     accelerate launch, EAGER-LLM, LC-Rec and TIGER distribute the work over all processes.
     """
     from harness.cli.output import print_summary, reporter
+    from harness.experiments.subprocess_run import stop_at_eof, superseded
     from harness.protocol.context import SINGLE_PROCESS, run_on_all
     from harness.runs.distributed import joined, placed
     from harness.runs.job import RunOptions, plan
     from harness.runs.run import execute, run_as_worker
     from harness.store.run_store import Store
 
+    if until_eof:
+        stop_at_eof()
     values = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
     options = RunOptions(dataset, profile, tuple(seed or ()), *values, reading=reading)
     store, done = Store(results), []
+    again = (superseded(replaces) or True) if fresh else False
     if explain:
         _explain(plan(model, options), store, fresh=fresh, as_json=as_json)
         return
@@ -94,7 +105,9 @@ def run(
                 log(f"{model} runs in one process; the other {world.size - 1} are idle")
             with reporter() as bars:
                 process_group = world if shares else SINGLE_PROCESS
-                done.append(execute(job, store, fresh=fresh, reporter=bars, note=log, world=process_group))
+                done.append(
+                    execute(job, store, fresh=again, expected=expected, reporter=bars, note=log, world=process_group)
+                )
     if not world.rank:
         print_summary(done, store, as_json=as_json)
 

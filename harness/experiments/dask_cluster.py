@@ -6,7 +6,7 @@ store. Dask counts a worker's death against every task that was assigned to it, 
 against those that had started.
 
 `incompatibility` and `run_cell` run on a worker, by import, so that a worker needs this program. It executes each task
-in a subprocess: its own process loads no model.
+as `harness run` in a subprocess: its own process loads no model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -29,7 +29,7 @@ from harness.core.environment import cache_dir
 from harness.core.files import writing_results
 from harness.errors import InputError
 from harness.experiments.scheduler import POLL, Ended, Note
-from harness.experiments.subprocess_run import PATIENCE, RunOutcome, RunProcess, Task, packed
+from harness.experiments.subprocess_run import PATIENCE, Command, RunOutcome, RunProcess, Task
 from harness.store.environment import source_mark
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def incompatibility(marks: Sequence[str], program: str) -> str:
     return ""
 
 
-def run_cell(content: bytes, topic: str, marks: Sequence[str], program: str) -> dict[str, Any]:
-    """Executes a task; returns the fields of its `RunOutcome`, or `unfit`, or `left` where the worker closes. Logs its
-    begin and end to `topic`. Where the task is cancelled or the worker closes, it is stopped and saves its
-    checkpoint."""
+def run_cell(command: tuple[Any, ...], topic: str, marks: Sequence[str], program: str) -> dict[str, Any]:
+    """Executes the fields of a `Command`; returns those of its `RunOutcome`, or `unfit`, or `left` where the worker
+    closes. Logs its begin and end to `topic`. Where the task is cancelled or the worker closes, it is stopped and saves
+    its checkpoint."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -82,7 +82,7 @@ def run_cell(content: bytes, topic: str, marks: Sequence[str], program: str) -> 
     if reason := incompatibility(marks, program):
         return {"unfit": f"{worker.address} {reason}"}
     worker.log_event(topic, {"began": key, "worker": worker.address})
-    process = RunProcess(content)
+    process = RunProcess(Command(*command))
     try:
         while not process.wait(WORKER_POLL):
             task_state = worker.state.tasks.get(key)
@@ -124,8 +124,6 @@ def connected(address: str, note: Note) -> Iterator[Cluster]:
 class Cluster:
     """The `Executor` of a Dask cluster."""
 
-    elsewhere = True
-
     def __init__(self, client: Client, location: str, note: Note) -> None:
         self._client, self._where, self._note = client, location, note
         self._topic = f"harness-{uuid4().hex}"
@@ -158,7 +156,7 @@ class Cluster:
         cards = {GPU: 1} if task.job.device.startswith("cuda") else None
         self._taken, self._checked = self._taken + 1, 0.0  # first in, first out; the workers are checked again
         options: dict[str, Any] = {"key": key, "pure": False, "priority": -self._taken, "resources": cards}
-        future = self._client.submit(run_cell, packed(task), self._topic, *self._terms, **options)
+        future = self._client.submit(run_cell, astuple(task.command()), self._topic, *self._terms, **options)
         self._running[key] = (task, future)
         future.add_done_callback(lambda _: self._events.put({"over": key}))
 

@@ -16,10 +16,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Protocol
 
-from harness.core.environment import cache_dir
 from harness.errors import InputError
 from harness.experiments.ablation import Ablation, GridRun
-from harness.experiments.subprocess_run import PATIENCE, RunOutcome, RunProcess, Task, packed
+from harness.experiments.subprocess_run import PATIENCE, RunOutcome, RunProcess, Task
 from harness.protocol.context import Reporter
 from harness.store.run_store import Supersedes
 
@@ -34,8 +33,6 @@ LATE = 70.0  # seconds: NFS caches the absence of a file for a minute (`acdirmax
 
 class Executor(Protocol):
     """Executes tasks and reports their outcomes. It logs itself when a task starts."""
-
-    elsewhere: bool  # whether tasks may run on other machines
 
     def session(self, root: Path) -> AbstractContextManager[None]:
         """The block in which tasks are executed, with results under `root`. An error in it, Ctrl-C included, stops the
@@ -57,8 +54,6 @@ class Executor(Protocol):
 
 class SerialExecutor:
     """One task after the other in this process; `reporter` shows the progress."""
-
-    elsewhere = False
 
     def __init__(self, reporter: Callable[[], AbstractContextManager[Reporter]], note: Note) -> None:
         self._reporter, self._note = reporter, note
@@ -87,8 +82,6 @@ class SerialExecutor:
 class ProcessExecutor:
     """At most `workers` tasks in parallel, each in a process of its own, so that a crash affects nothing else."""
 
-    elsewhere = False
-
     def __init__(self, workers: int, note: Note) -> None:
         self._workers, self._note = workers, note
         self._running: dict[int, tuple[Task, RunProcess]] = {}
@@ -108,7 +101,7 @@ class ProcessExecutor:
         return len(self._running) < self._workers
 
     def start(self, task: Task) -> None:
-        number, process = self._started, RunProcess(packed(task))
+        number, process = self._started, RunProcess(task.command())
         self._started += 1
         self._running[number] = (task, process)
         Thread(target=lambda: (process.wait(), self._over.put(number)), daemon=True).start()
@@ -246,8 +239,8 @@ class _GridScheduler:
         self.made.add(key.run_id)
         self.running[slot.name] = slot
         self.tries[slot.name] = self.tries.get(slot.name, 0) + 1
-        root = under_way.store.root.resolve()
-        return Task(slot.name, job, key, root, cache_dir(), Path.cwd(), self.fresh, replaces)
+        root, folder = under_way.store.root.resolve(), under_way.path.with_suffix("").resolve()
+        return Task(slot.name, job, key, root, folder, self.fresh, replaces)
 
     def _fail(self, slot: GridRun, reason: str, trace: str = "") -> None:
         self.under_way.record(replace(slot, state="failed", reason=reason, trace=trace))

@@ -1,16 +1,14 @@
-"""One run in a process of its own: the task, the parent's handle, and the child's main function.
+"""One run of a grid in a process of its own: `python -m harness run MODEL --config FILE`.
 
-The process is a plain child, not one of `multiprocessing`: a Dask worker may not start those, and the end of a child
-frees everything that a run used, GPU memory and threads included. The child treats EOF on stdin (parent exit) like
-SIGINT: it saves a checkpoint and exits.
+The end of a child process frees everything that a run used, GPU memory and threads included. Its configuration
+(`RUN_ID.yaml`) and everything it prints (`RUN_ID.log`) are in the grid's folder. The child treats EOF on stdin (parent
+exit) like SIGINT: it saves a checkpoint and exits.
 """
 
 from __future__ import annotations
 
 import _thread
-import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -18,17 +16,17 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import Thread
 from typing import BinaryIO
 
-from harness.core.environment import VARIABLE
-from harness.core.plugins import from_file
-from harness.errors import InputError
+from harness.core.environment import VARIABLE, cache_dir
+from harness.core.files import write_result_text
+from harness.errors import HarnessError, InputError
 from harness.protocol.context import Reporter
-from harness.runs.devices import resolve_device
+from harness.runs.devices import LOCAL, RANK, SIZE
 from harness.runs.job import Job
 from harness.runs.run import execute
 from harness.store.record import RunKey
@@ -36,17 +34,27 @@ from harness.store.run_store import Store, Supersedes
 
 PATIENCE = 60.0  # seconds that an interrupted process has to save its checkpoint
 INTERRUPTED = 130
-BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from harness.experiments.subprocess_run import child_main as live; live()"
-)
+NEVER = "never"  # `--replaces` where no complete run is to be replaced
+PROGRAM = ("-P", "-m", "harness")  # -P: of the working folder only what this process imports from it
+TAIL = 100_000  # bytes at the end of a log that are searched for the reason of a failure
+SPEAKER, INTERNAL, TRACEBACK = "harness: ", "internal error: ", "Traceback (most recent call last)"
+
+
+@dataclass(frozen=True)
+class Command:
+    """`harness ARGUMENTS` in the working folder `folder`, with `$HARNESS_HOME` `home`. Its output goes to the file
+    `log`. Any process that sees the same folders can execute it."""
+
+    arguments: tuple[str, ...]
+    folder: str
+    home: str
+    log: str
 
 
 @dataclass(frozen=True)
 class Task:
-    """One run to make, self-contained: any process that sees the same folders can make it.
+    """One run to make. `root`, `folder`: the absolute paths of the results and of the grid's files.
 
-    `root`, `home` and `folder` are the absolute paths of the results, of the cache, and of the working folder.
     `replaces` is when the complete run that `fresh` is to replace was finished: a newer one was made by an earlier
     attempt of this task, or by another command, and stays.
     """
@@ -55,7 +63,6 @@ class Task:
     job: Job
     key: RunKey
     root: Path
-    home: Path
     folder: Path
     fresh: bool = False
     replaces: datetime | None = None
@@ -65,17 +72,22 @@ class Task:
         fresh = Supersedes(self.replaces) if self.fresh else False
         execute(self.job, Store(self.root), fresh=fresh, expected=self.key.run_id, reporter=reporter, note=note)
 
+    def command(self) -> Command:
+        """The command that makes the run; writes its configuration. Raises `InputError` where that is not possible."""
+        job, run_id = self.job, self.key.run_id
+        config = self.folder / f"{run_id}.yaml"
+        write_result_text(config, job.config_yaml())
+        words = ["run", job.entry.argument, "--config", str(config), "--results", str(self.root), "--expected", run_id]
+        words += ["--device", job.device] if "--device" in job.command else []
+        words += [f"--track={spec.name}{spec.where and '='}{spec.where}" for spec in job.track]
+        words += ["--fresh", "--replaces", self.replaces.isoformat() if self.replaces else NEVER] if self.fresh else []
+        log = config.with_suffix(".log")
+        return Command((*words, "--until-eof"), str(Path.cwd()), str(cache_dir()), str(log))
 
-def packed(task: Task) -> bytes:
-    """The task for `RunProcess`. A model in a file goes ahead: its classes can be unpickled once the file is loaded."""
-    return pickle.dumps((task.job.entry.file, pickle.dumps(task)))
 
-
-def _unpacked(stdin: BinaryIO) -> Task:
-    file, task = pickle.load(stdin)
-    if file:
-        from_file(file)
-    return pickle.loads(task)
+def superseded(text: str | None) -> Supersedes | None:
+    """The run that `--replaces` names; None without the option."""
+    return None if text is None else Supersedes(None if text == NEVER else datetime.fromisoformat(text))
 
 
 @dataclass(frozen=True)
@@ -94,20 +106,42 @@ class RunOutcome:
         line = " ".join(str(error).split())
         return cls(f"{type(error).__name__}: {line}", "".join(traceback.format_exception(error)))
 
+    @classmethod
+    def of_process(cls, code: int, output: str) -> RunOutcome:
+        """By the exit code of `harness run`, and the last line of its output."""
+        if code == 0:
+            return cls()
+        if code not in (InputError.exit_code, HarnessError.exit_code):
+            return cls(f"its process ended with code {code}", killed=True)
+        lines = [line for line in output.splitlines() if line.strip()]
+        reason = next((line for line in reversed(lines) if line.startswith(SPEAKER)), "".join(lines[-1:]))
+        begin, end = output.find(TRACEBACK), output.rfind(SPEAKER)
+        trace = "" if code == InputError.exit_code or begin < 0 else output[begin : end if end > begin else None]
+        return cls(reason.removeprefix(SPEAKER).removeprefix(INTERNAL) or f"its process ended with code {code}", trace)
+
 
 class RunProcess:
-    """A running task; `content` is that of `packed`, which this process need not be able to read."""
+    """A running command, executed with this process's interpreter and modules."""
 
-    def __init__(self, content: bytes) -> None:
-        path = json.dumps([entry or os.getcwd() for entry in sys.path])
-        # A session of its own: Ctrl-C reaches the parent alone, which forwards it once.
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
-        assert self._process.stdin is not None
-        with suppress(OSError):  # it is dead already, which `ending` will report
-            self._process.stdin.write(content)
-            self._process.stdin.flush()
+    def __init__(self, command: Command) -> None:
+        values = {VARIABLE: command.home, "HARNESS_DEBUG": "1", "PYTHONIOENCODING": "utf-8"}
+        values["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        launcher = (RANK, SIZE, LOCAL)  # a run of one process, also where this one has a launcher
+        environment = {name: value for name, value in os.environ.items() if name not in launcher} | values
+        self._log = Path(command.log)
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._begin = log.tell()
+            # A session of its own: Ctrl-C reaches the parent alone, which forwards it once.
+            self._process = subprocess.Popen(
+                [sys.executable, *PROGRAM, *command.arguments],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=command.folder if Path(command.folder).is_dir() else None,
+                env=environment,
+                start_new_session=True,
+            )
 
     def wait(self, seconds: float | None = None) -> bool:
         """Whether it has ended, after at most this many seconds."""
@@ -131,44 +165,22 @@ class RunProcess:
     def ending(self) -> RunOutcome:
         """Its outcome; waits for its end."""
         self.wait()
-        assert self._process.stdout is not None
-        with self._process.stdout as out:
-            message = out.read()
         self.terminate()
-        with suppress(ValueError):  # it wrote no result, or was killed while it did
-            return RunOutcome(**json.loads(message))
-        return RunOutcome(f"its process ended with code {self._process.returncode}", killed=True)
+        with self._log.open("rb") as log:
+            log.seek(max(self._begin, self._log.stat().st_size - TAIL))
+            return RunOutcome.of_process(self._process.returncode, log.read().decode("utf-8", "replace"))
 
 
-def child_main() -> None:
-    """The main function of the child."""
-    stdin, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)  # the output of libraries is not the result
+def stop_at_eof() -> None:
+    """`--until-eof`: from now on EOF on stdin stops this process like Ctrl-C, and `PATIENCE` seconds later in any
+    case."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        out.write(json.dumps(asdict(_made(stdin))))
-        out.flush()
-    except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
-
-
-def _made(stdin: BinaryIO) -> RunOutcome:
-    try:
-        task = _unpacked(stdin)
-        Thread(target=_watch, args=(stdin,), daemon=True).start()
-        os.environ[VARIABLE] = str(task.home)
-        if task.folder.is_dir():
-            os.chdir(task.folder)
-        resolve_device(task.job.device, task.job.settings.profile)  # this may not be the machine that planned it
-        task.make()
-    except Exception as error:
-        return RunOutcome.of(error)
-    return RunOutcome()
+    stdin = os.fdopen(os.dup(0), "rb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    Thread(target=_watch, args=(stdin,), daemon=True).start()
 
 
 def _watch(stdin: BinaryIO) -> None:
-    """Waits for EOF on stdin, then for the checkpoint, but not for ever."""
     stdin.read()
     if os.name == "nt":
         _thread.interrupt_main()

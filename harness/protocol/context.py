@@ -3,11 +3,12 @@
 
 Of a group the first process writes; the others compute their share. Sharded are the samples of a step and the users
 that are ranked, by their numbers. Everything random is a function of the seed and the step, so that each process can
-compute what all of them do. The transport is in `harness.runs.distributed`.
+compute what all of them do. `harness.runs.distributed` starts the transport.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,56 +34,65 @@ class Sharding:
     reshard: bool = True
 
 
-class ProcessGroup(Protocol):
-    """`rank` of `size` processes; 0 is the main process. `sharding`: None where each has the full model. Each method is
-    a collective: all processes call it, in the same order. It raises `PeerLost` where one of them has ended."""
-
-    @property
-    def rank(self) -> int: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def sharding(self) -> Sharding | None: ...
-
-    def broadcast_object(self, value: Any = None) -> Any:
-        """The main process's value, in all; the values of the others are ignored."""
-        ...
-
-    def all_gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank, in all."""
-        ...
-
-    def all_reduce(self, tensors: Sequence[Any]) -> None:
-        """Sums each of these torch tensors over all processes, in place."""
-        ...
-
-    def broadcast(self, tensors: Sequence[Any]) -> None:
-        """Copies the main process's numbers into each of these torch tensors."""
-        ...
+@contextmanager
+def peer_errors() -> Iterator[None]:
+    """Turns errors of the transport about a missing process into `PeerLost`."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError) as error:
+        reason = "another process of this run has ended; the same command resumes the run"
+        message = re.sub(r"\[/\S+:\d+\] ", "", str(error).splitlines()[0])  # without the transport's source location
+        raise PeerLost(f"{reason} ({message[:120]})") from error
 
 
-class SingleProcess:
-    """The only process of a run."""
+@dataclass(frozen=True)
+class ProcessGroup:
+    """`rank` of `size` processes that make a run together; 0 is the main process. `sharding`: None where each has the
+    full model. Each method is one of accelerate's collectives: all processes call it, in the same order. It raises
+    `PeerLost` where one of them has ended. A single process communicates with nobody and loads no library."""
 
-    rank, size = 0, 1
+    rank: int = 0
+    size: int = 1
     sharding: Sharding | None = None
 
     def broadcast_object(self, value: Any = None) -> Any:
-        return value
+        """The main process's value, in all; the values of the others are ignored."""
+        if self.size == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        with peer_errors():
+            return broadcast_object_list([value])[0]
 
     def all_gather(self, value: T) -> list[T]:
-        return [value]
+        """The values of all processes, by rank, in all."""
+        if self.size == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        with peer_errors():
+            return gather_object([value])
 
     def all_reduce(self, tensors: Sequence[Any]) -> None:
-        pass
+        """Sums each of these torch tensors over all processes, in place."""
+        if self.size > 1:
+            from accelerate.utils import reduce
+
+            with peer_errors():
+                for tensor in tensors:
+                    tensor.copy_(reduce(tensor, "sum"))
 
     def broadcast(self, tensors: Sequence[Any]) -> None:
-        pass
+        """Copies the main process's numbers into each of these torch tensors."""
+        if self.size > 1:
+            from accelerate.utils import broadcast
+
+            with peer_errors():
+                for tensor in tensors:
+                    tensor.copy_(broadcast(tensor.contiguous()))
 
 
-SINGLE_PROCESS = SingleProcess()
+SINGLE_PROCESS = ProcessGroup()
 
 
 def shard(world: ProcessGroup, total: int) -> np.ndarray:

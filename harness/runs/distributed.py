@@ -1,7 +1,7 @@
-"""The process group of a run with several processes (`torchrun`, `accelerate launch`), and the device of each process.
+"""Several processes in one run (`torchrun`, `accelerate launch`): accelerate's state, and the device of each process.
 
-Ranks come from the launcher's environment (`harness.runs.devices`). Objects are sent by torch.distributed's object
-collectives over gloo, tensors over gloo on CPUs and NCCL on GPUs.
+Ranks come from the launcher's environment (`harness.runs.devices`). Objects and tensors on CPUs go over gloo, tensors
+on GPUs over NCCL; `harness.protocol.context.ProcessGroup` sends them.
 
 Heartbeat between the processes of a run: detects a process that no longer responds.
 
@@ -15,24 +15,22 @@ are all suspended at once can continue.
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any
 
 from harness.core.environment import switch
 from harness.errors import InputError, PeerLost
-from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, Sharding
-from harness.runs.devices import check_address, cuda_available, place, place_here
+from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, Sharding, peer_errors
+from harness.runs.devices import LOCAL, check_address, cuda_available, place, place_here
 from harness.runs.job import Job
 
 BEAT = 5.0  # seconds
 SILENT = 600.0  # seconds; libraries hold the interpreter lock for less
-T = TypeVar("T")
 PATIENCE = timedelta(days=2)  # timeout of collectives, as vectors may take a day; `heartbeat` detects failures
 
 
@@ -103,63 +101,28 @@ def joined() -> Iterator[ProcessGroup]:
         return
     check_address()
     sharding = accelerates_sharding()
-    import torch.distributed as dist
+    import torch
+    from accelerate import PartialState
     from torch.distributed.rendezvous import rendezvous
 
-    backend = "cpu:gloo,cuda:nccl" if cuda_available() else "gloo"
-    with _peer_errors():
+    os.environ.setdefault(LOCAL, "0")
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # accelerate would choose another number
+    cpu = not cuda_available()
+    options = {"cpu": cpu, "backend": "gloo" if cpu else "cpu:gloo,cuda:nccl", "rank": rank, "world_size": size}
+    with peer_errors():
         store, *_ = next(rendezvous("env://", rank, size, timeout=PATIENCE))
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        try:
+            state = PartialState(**options, store=store, timeout=PATIENCE)
+        except NotImplementedError as error:  # these GPUs need other settings of NCCL, which it names
+            raise InputError(str(error), where="the GPUs") from error
     ended = False
     try:
         with heartbeat(store, rank, size):
-            yield Processes(rank, size, sharding)
+            yield ProcessGroup(rank, size, sharding)
         ended = True
     finally:
-        if ended or backend == "gloo":  # NCCL would wait for processes that have ended
-            dist.destroy_process_group()
-
-
-@dataclass(frozen=True)
-class Processes:
-    """A `ProcessGroup` over torch.distributed's default group."""
-
-    rank: int
-    size: int
-    sharding: Sharding | None = None
-
-    def broadcast_object(self, value: Any = None) -> Any:
-        import torch.distributed as dist
-
-        values = [value]
-        with _peer_errors():
-            dist.broadcast_object_list(values, src=0)
-        return values[0]
-
-    def all_gather(self, value: T) -> list[T]:
-        import torch.distributed as dist
-
-        values: list[Any] = [None] * self.size
-        with _peer_errors():
-            dist.all_gather_object(values, value)
-        return values
-
-    def all_reduce(self, tensors: Sequence[Any]) -> None:
-        import torch.distributed as dist
-
-        with _peer_errors():
-            for tensor in tensors:
-                dist.all_reduce(tensor)
-
-    def broadcast(self, tensors: Sequence[Any]) -> None:
-        import torch.distributed as dist
-
-        with _peer_errors():
-            for tensor in tensors:
-                total = tensor.contiguous()
-                dist.broadcast(total, src=0)
-                if total is not tensor:
-                    tensor.copy_(total)
+        if ended or cpu:  # NCCL would wait for processes that have ended
+            state.destroy_process_group()
 
 
 def accelerates_sharding() -> Sharding | None:
@@ -219,14 +182,3 @@ def device_named(job: Job, world: ProcessGroup) -> str:
         return job.device
     kind = job.device.partition(":")[0]
     return f"{world.size} x {kind} ({'gloo' if kind == 'cpu' else 'nccl'})"
-
-
-@contextmanager
-def _peer_errors() -> Iterator[None]:
-    """Turns errors of the transport about a missing peer into `PeerLost`."""
-    try:
-        yield
-    except (RuntimeError, ConnectionError) as error:
-        reason = "another process of this run has ended; the same command resumes the run"
-        message = re.sub(r"\[/\S+:\d+\] ", "", str(error).splitlines()[0])  # without the transport's source location
-        raise PeerLost(f"{reason} ({message[:120]})") from error

@@ -13,7 +13,7 @@ import pytest
 
 from harness.cli.app import main
 from tests.fakes import Fake
-from tests.folders import csv_folder, register
+from tests.folders import csv_folder, python_path, register
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +59,6 @@ MAIN = "from harness.__main__ import main; sys.exit(main())"
 
 def start(*arguments: str, code: str = MAIN, out: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """`harness` in a process of its own, with the environment of the test."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": python_path()}
     command = [sys.executable, "-c", f"import sys; {code}", *arguments]
     return subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True, env=environment)

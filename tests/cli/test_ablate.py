@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from harness.store.event_log import read_events
 from tests.cli.conftest import Harness, start
 from tests.fakes import Fake
+from tests.folders import FAKE, install
 from tests.waiting import PATIENCE, wait_for
 
 GRID = """
@@ -191,19 +193,21 @@ class Slow(Fake):
         super()._fit(*rest)
 
 
+SLEEPS = replace(FAKE, name="sleeps", target="tests.cli.test_ablate:Sleeps")
+SLOW = replace(FAKE, name="slow", target="tests.cli.test_ablate:Slow")
 CODE = """
 import signal
-from dataclasses import replace
-import harness.registry
-from tests.folders import FAKE
 from harness.__main__ import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
-entry = replace(FAKE, name="sleeps", target="tests.cli.test_ablate:Sleeps")
-slow = replace(FAKE, name="slow", target="tests.cli.test_ablate:Slow")
-harness.registry.MODELS = (*harness.registry.MODELS, entry, slow)
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())
 """
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models above, for other processes."""
+    module = "tests.cli.test_ablate"
+    install(monkeypatch, tmp_path / "site", sleeps=f"{module}:SLEEPS", slow=f"{module}:SLOW")
 
 
 COSTS = ("train_seconds", "eval_users_per_second")
@@ -229,6 +233,7 @@ def finished() -> dict[str, str]:
     return {path.parent.name: json.loads(path.read_text())["finished"] for path in records}
 
 
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("fresh", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_two_commands_make_one_grid_together(toy: str, tmp_path: Path, fresh: bool) -> None:
     """Each run once, by either of them, and both end with the whole table; so with `--fresh`, where all runs were there
@@ -250,6 +255,7 @@ def test_two_commands_make_one_grid_together(toy: str, tmp_path: Path, fresh: bo
 
 
 @pytest.mark.nightly
+@pytest.mark.usefixtures("installed")
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_one_of_two_commands_is_killed(toy: str, tmp_path: Path) -> None:
     (tmp_path / "g.toml").write_text("[product]\nfake.size = [4, 5, 6]\n")
@@ -267,6 +273,7 @@ def test_one_of_two_commands_is_killed(toy: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.usefixtures("installed")
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
 def test_the_end_of_the_command_reaches_every_process_which_keep_what_they_had(

@@ -27,7 +27,7 @@ from harness.store.event_log import read_events
 from tests.cli.conftest import Harness, start
 from tests.experiments.clusters import DaskCluster, dask_cluster, kill
 from tests.fakes import Fake
-from tests.folders import FAKE
+from tests.folders import FAKE, install
 from tests.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -68,9 +68,9 @@ TROUBLED = replace(FAKE, name="troubled", target="tests.cli.test_ablate_cluster:
 
 @pytest.fixture
 def cluster(tmp_path: Path, toy: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[DaskCluster]:
-    from harness.registry import MODELS
-
-    monkeypatch.setattr("harness.registry.MODELS", (*MODELS, FAKE, STEADY, TROUBLED))
+    module = "tests.cli.test_ablate_cluster"
+    entries = {"fake": "tests.folders:FAKE", "steady": f"{module}:STEADY", "troubled": f"{module}:TROUBLED"}
+    install(monkeypatch, tmp_path / "site", **entries)
     with dask_cluster(tmp_path / "dask") as result:
         yield result
 
@@ -247,11 +247,8 @@ def test_a_lost_scheduler_keeps_what_is_done(
 
 CODE = """
 import signal
-import harness.registry
 from harness.__main__ import main
-from tests.cli.test_ablate_cluster import STEADY
 signal.signal(signal.SIGINT, signal.default_int_handler)
-harness.registry.MODELS = (*harness.registry.MODELS, STEADY)
 sys.exit(main())
 """
 

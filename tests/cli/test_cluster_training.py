@@ -23,9 +23,9 @@ from harness.protocol.split import TrainingData
 from harness.registry import MODELS
 from harness.store.event_log import read_events
 from tests.cli.conftest import Harness
-from tests.cli.test_ablate_cluster import STEADY, events, folders, grid, held, table
+from tests.cli.test_ablate_cluster import events, folders, grid, held, table
 from tests.experiments.clusters import DaskCluster, dask_cluster, kill
-from tests.folders import lcrec_folder
+from tests.folders import install, lcrec_folder
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.nightly, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
@@ -91,7 +91,7 @@ def meanwhile(work: Callable[..., None], *value: Any) -> threading.Thread:
 def test_a_machine_lost_in_the_middle_of_training(
     harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.registry.MODELS", (*MODELS, OFTEN))
+    install(monkeypatch, tmp_path / "site", often="tests.cli.test_cluster_training:OFTEN")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(timer, "KEEP_SECONDS", timer.KEEP_SECONDS)  # put back behind the runs in this process
     data = lcrec_folder(tmp_path / "words" / "toy")
@@ -124,13 +124,15 @@ def test_a_cell_that_waited_on_a_lost_worker_is_not_given_up(
     harness: Harness, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scheduler that gives up what one worker died over. It hands a worker of one thread two tasks; one had begun."""
-    monkeypatch.setattr("harness.registry.MODELS", (*MODELS, STEADY))
+    install(monkeypatch, tmp_path / "site", steady="tests.cli.test_ablate_cluster:STEADY")
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
     monkeypatch.setenv("STEADY", "20")
     with dask_cluster(tmp_path / "dask") as cluster:
-        first = cluster.worker("--no-nanny")
 
         def lose() -> None:
+            asked = "ablations/steady/toy/*/*.yaml"
+            wait_for(lambda: len(list(Path("results").glob(asked))) == 4, "four tasks that wait for a worker")
+            first = cluster.worker("--no-nanny")
             wait_for(lambda: list(Path("results").glob("runs/steady/toy/seed*/checkpoint/steps.json")) != [], "a run")
             monkeypatch.setenv("STEADY", "0")
             kill(first)

@@ -33,7 +33,7 @@ from harness.protocol.context import ProcessGroup, Sharding, SilentReporter
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import Recommender
 from harness.protocol.split import Split
-from harness.runs.distributed import Processes, joined
+from harness.runs.distributed import joined
 from tests import toys
 from tests.distributed import stages
 
@@ -175,14 +175,14 @@ def started(module: str, *arguments: str, processes: int = 2, **environment: str
 def fit_all(folder: Path, world: ProcessGroup) -> None:
     """Fits each model, ranks with it and with the one that the test has fitted alone."""
     ranked: list[int] = []
-    real = generate.recommend
+    real = generate._recommend_alone
 
     def counting(*value: Any) -> Any:
         ranked.append(len(value[1]))
         return real(*value)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generate, "recommend", counting)
+        patch.setattr(generate, "_recommend_alone", counting)
         for name in models():
             case = Case(name, folder / f"{name}-{world.rank}", world)
             model, losses = case.fitted()
@@ -196,7 +196,7 @@ def fit_all(folder: Path, world: ProcessGroup) -> None:
             (folder / f"{name}-{world.rank}.json").write_text(json.dumps([model.record(), alone.record()]))
 
 
-def fit_in_pieces(folder: Path, world: Processes, name: str) -> None:
+def fit_in_pieces(folder: Path, world: ProcessGroup, name: str) -> None:
     """EAGER-LLM once more, the blocks of its backbone in pieces; then cut short in either stage and continued."""
     case = Case(name, folder / f"{name}-pieces-{world.rank}", replace(world, sharding=Sharding()))
     model, losses = case.fitted()
@@ -217,6 +217,5 @@ if __name__ == "__main__":
     with joined() as joint:
         stages.main(Path(sys.argv[1]), joint)
         fit_all(Path(sys.argv[1]), joint)
-        assert isinstance(joint, Processes)
         for piece in PIECES:
             fit_in_pieces(Path(sys.argv[1]), joint, piece)

@@ -18,10 +18,9 @@ import pytest
 import harness
 from harness.errors import AbortedByMain, InputError, PeerLost
 from harness.generative.training.checkpoint import read_snapshot
-from harness.protocol.context import SINGLE_PROCESS, Sharding
-from harness.runs import distributed
+from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, Sharding, peer_errors
 from harness.runs.devices import check_address, first_here, place
-from harness.runs.distributed import Processes, accelerates_sharding, device_named, placed
+from harness.runs.distributed import accelerates_sharding, device_named, placed
 from harness.runs.job import RunOptions, plan
 from tests import toys
 from tests.distributed.cases import ROOT, started
@@ -136,7 +135,7 @@ def test_wrong_input_is_said_once(tmp_path: Path) -> None:
         messages, silent = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
     assert (first.returncode, second.returncode) == (2, 2)
     (line,) = messages[1].splitlines()
-    assert line.startswith("harness: unknown model 'tigger'; did you mean tiger?")
+    assert line.startswith("harness: unknown model 'tigger'; did you mean tiger or ")
     assert silent == ("", "")
 
 
@@ -217,7 +216,7 @@ def test_each_process_has_a_card_of_its_own(toy: Path, monkeypatch: pytest.Monke
     import torch
 
     (job,) = plan("mostpop", RunOptions(dataset=str(toy)))
-    both, selected = Processes(1, 2), list[int]()
+    both, selected = ProcessGroup(1, 2), list[int]()
     assert placed(job, both) is job and device_named(job, both) == "2 x cpu (gloo)"
     cards = replace(job, device="cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -250,5 +249,5 @@ def test_who_says_what(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
 
 
 def test_what_the_transport_says_becomes_words() -> None:
-    with pytest.raises(PeerLost, match="the same command resumes the run"), distributed._peer_errors():
+    with pytest.raises(PeerLost, match="the same command resumes the run"), peer_errors():
         raise RuntimeError("Connection closed by peer")

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.folders import python_path
 from tests.waiting import wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 
 
@@ -41,7 +41,7 @@ class DaskCluster:
         with (self.folder / f"{kind}-{len(self.started)}.log").open("wb") as log:
             result = subprocess.Popen(
                 [sys.executable, "-c", "from dask.__main__ import main; main()", kind, "--host", HOST, *arguments],
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                env={**os.environ, "PYTHONPATH": python_path(), **environment},
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,

@@ -21,6 +21,7 @@ from harness.runs.job import Job, RunOptions, plan
 from harness.runs.run import execute
 from harness.store.run_store import Store
 from tests.fakes import Fake, FakeConfig
+from tests.folders import FAKE, install
 
 TEXT = """
 [changes.wide]
@@ -280,16 +281,13 @@ class Dies(Fake):
         super()._fit(*rest)
 
 
+DIES = replace(FAKE, name="dies", target="tests.experiments.test_ablation:Dies")
+
+
 def test_a_killed_process_is_started_again_once(
     tmp_path: Path, toy: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
-    from harness.registry import MODELS
-    from tests.folders import FAKE
-
-    dies = replace(FAKE, name="dies", target="tests.experiments.test_ablation:Dies")
-    monkeypatch.setattr("harness.registry.MODELS", (*MODELS, dies))
+    install(monkeypatch, tmp_path / "site", dies="tests.experiments.test_ablation:DIES")
     message: list[str] = []
     result = planned(tmp_path, toy, store, "[product]\nfake.size = [4, 5]\n", "dies")
     run_grid(result, ProcessExecutor(2, message.append), note=message.append)

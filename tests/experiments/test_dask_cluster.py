@@ -13,7 +13,7 @@ from distributed.scheduler import KilledWorker
 
 from harness.errors import InputError
 from harness.experiments.dask_cluster import Cluster
-from harness.experiments.subprocess_run import RunOutcome, Task
+from harness.experiments.subprocess_run import Command, RunOutcome, Task
 from harness.store.record import RunKey
 
 DONE = {"reason": "", "trace": "", "killed": False}
@@ -59,8 +59,8 @@ def run_task(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> tuple[lis
     notes: list[str] = []
     monkeypatch.setattr(Cluster, "_check_capacity", lambda self: None)
     cluster = scheduler.cluster = Cluster(cast(Any, scheduler), "--scheduler x", notes.append)
-    job = cast(Any, SimpleNamespace(device="cpu", entry=SimpleNamespace(file="")))
-    cluster.start(Task("a", job, RunKey("m", "d", "r"), Path(), Path(), Path()))
+    monkeypatch.setattr(Task, "command", lambda self: Command((), "", "", ""))
+    cluster.start(Task("a", cast(Any, SimpleNamespace(device="cpu")), RunKey("m", "d", "r"), Path(), Path()))
     endings: list[RunOutcome] = []
     for _ in range(100):
         endings += [ending for _, ending in cluster.ended()]
