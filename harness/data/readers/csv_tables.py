@@ -316,17 +316,16 @@ def table_of(
     rows: Iterable[tuple[int, list[str]]],
     bad: BadLines,
     hint: str,
-    columns: Sequence[str] = (),
     *,
     headless: bool = False,
 ) -> TableFile:
-    """A table of `rows`: a line's number and its fields. The first row is the header, unless `columns` are given, or
-    with `headless` it is data, whose columns go by their numbers, from 1.
+    """A table of `rows`: a line's number and its fields. The first row is the header, or with `headless` it is data,
+    whose columns go by their numbers, from 1.
 
     Rows that repeat the header are left out with a note, as are rows without content and empty fields behind the last
     column. A row with more or fewer fields is a wrong line with this `hint`.
     """
-    names, header = list(columns), None
+    names, header = [], None
     table_rows, lines, repeats = [], [], 0
     for line, row in rows:
         if not names:
@@ -336,19 +335,16 @@ def table_of(
             if not headless:
                 header = row
                 continue
-        if not any(row):
-            continue
-        if row == header:
-            repeats += 1
-            continue
         if len(row) > len(names) and not any(row[len(names) :]):
             row = row[: len(names)]
-        if len(row) != len(names):
-            message = f"{len(row)} fields where {'the header has' if header else 'a row has'} {len(names)}"
+        if row == header:
+            repeats += 1
+        elif len(row) == len(names) and any(row):
+            table_rows.append(row)
+            lines.append(line)
+        elif any(row):
+            message = f"{len(row)} fields where {'the header has' if header else 'the first row has'} {len(names)}"
             bad.add(WrongLine(message, where=f"{path} line {line}", hint=hint), line)
-            continue
-        table_rows.append(row)
-        lines.append(line)
     notes = (f"{path.name}: {repeats:,} lines repeat the header and are left out",) if repeats else ()
     return TableFile(path, names, table_rows, lines, bad, notes)
 
