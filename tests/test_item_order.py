@@ -25,7 +25,7 @@ from harness.core import timer
 from harness.data import local_store
 from harness.data.dataset import Dataset, ItemText
 from harness.data.export import export
-from harness.data.readers.folder import read_folder
+from harness.data.loading import read_folder
 from harness.generative.config import SemanticConfig
 from harness.generative.tokenizers import embeddings, text_encoder
 from harness.generative.tokenizers.embeddings import semantic_vectors

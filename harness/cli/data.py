@@ -170,8 +170,8 @@ def prepare(
 ) -> None:
     """Build a data set from its public raw files and register it as `-d NAME`."""
     from harness.cli.output import reporter
+    from harness.data.raw.prepare import Request
     from harness.data.raw.prepare import prepare as build
-    from harness.data.raw.request import Request
 
     share = BAD_LINES if bad_lines is None else bad_lines
     request = Request(name, raw, tie_seed, text, since, until, share)

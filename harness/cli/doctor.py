@@ -143,8 +143,7 @@ def _download_dataset(name: str) -> dict[str, str]:
     Raises `InputError`."""
     from harness.cli.output import reporter
     from harness.data.catalog import catalogue_entries, catalogue_entry
-    from harness.data.raw.prepare import prepare
-    from harness.data.raw.request import Request
+    from harness.data.raw.prepare import Request, prepare
 
     if name not in catalogue_entries() and Path(name).expanduser().exists():
         return {"kind": "data set", "name": name, "path": "no download needed"}

@@ -56,9 +56,8 @@ class CatalogueEntry:
         """Reads the data set; `InputError` if its files are missing or invalid."""
         if self.kept:
             if not self.ready():
-                raise InputError(
-                    "it is not on this machine yet", where=self.name, hint=self.obtain, code="not-available"
-                )
+                message = "it is not on this machine yet"
+                raise InputError(message, where=self.name, hint=self.obtain, code="not-available")
             return local_store.load(self.name)
         module, _, function = self.reader.partition(":")
         return getattr(import_module(module), function)()
@@ -70,7 +69,7 @@ DATASETS = (
         source="GroupLens MovieLens 100K, https://grouplens.org/datasets/movielens/100k/, from the recbole package",
         licence="GroupLens terms: research use, no redistribution without permission",
         description="film ratings 1997-1998 with titles, years and genres",
-        reader="harness.data.readers.movielens:read",
+        reader="harness.data.readers.movielens:read_packaged",
         files="recbole:dataset_example/ml-100k",
         users=943,
         items=1682,
@@ -86,9 +85,12 @@ def catalogue_entries() -> dict[str, CatalogueEntry]:
     cannot replace a name)."""
     entries = {entry.name: entry for entry in DATASETS}
     entries.update({name: _public(name) for name, data in named_sets().items() if data.listed})
-    for name, entry in local_store.list_stored().items():
-        entries.setdefault(name, CatalogueEntry(name, "", "", "", "", kept=True))
-        entries[name] = _as_kept(entries[name], entry) if entries[name].kept else entries[name]
+    for name, stored in local_store.list_stored().items():
+        entry = entries.setdefault(name, CatalogueEntry(name, "", "", "", "", kept=True))
+        if entry.kept:
+            texts = {key: getattr(stored, key) or getattr(entry, key) for key in ("source", "licence", "description")}
+            counts = {key: getattr(stored, key) for key in ("users", "items", "interactions", "fingerprint")}
+            entries[name] = replace(entry, **texts, **counts)
     for source, entry in plugins(entry_points(group=GROUP), CatalogueEntry):
         if entry.name in entries:
             warn(f"{source} is skipped: the data set name {entry.name!r} is taken")
@@ -126,18 +128,4 @@ def _public(name: str) -> CatalogueEntry:
         interactions=expected.interactions,
         kept=True,
         obtain=data.how_to_get,
-    )
-
-
-def _as_kept(entry: CatalogueEntry, stored_dataset: local_store.StoredDataset) -> CatalogueEntry:
-    """The entry with the values of the stored copy."""
-    return replace(
-        entry,
-        source=stored_dataset.source or entry.source,
-        licence=stored_dataset.licence or entry.licence,
-        description=stored_dataset.description or entry.description,
-        users=stored_dataset.users,
-        items=stored_dataset.items,
-        interactions=stored_dataset.interactions,
-        fingerprint=stored_dataset.fingerprint,
     )

@@ -2,29 +2,33 @@
 
 It is independent of splits, models and metrics. Readers create it; the protocol splits it.
 
-Filters drop short users, rare items and items without text from complete data sets.
+Filters drop short users, rare items and items without text from complete data sets. Also its name as a folder of
+results, and its reviews.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from harness.core.hashing import fingerprint
 from harness.data.ragged import RaggedArray
 from harness.data.reading import Reading
-from harness.data.reviews import Review
 from harness.errors import InputError
 
 # order of a user's interactions: by timestamp, or by line
 Order = Literal["time", "file"]
 ORDERS: tuple[Order, ...] = ("time", "file")
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # of a data set, as a folder of results
+NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+@-]+")
 PLACEHOLDER = "unknown item"  # title of items without text under `missing_text=empty`
 
 
@@ -40,6 +44,15 @@ class ItemText:
     @property
     def empty(self) -> bool:
         return not (self.title or self.description or self.brand or self.categories)
+
+
+class Review(NamedTuple):
+    """Raw ids of user and item, and the text: summary and review. A review belongs to an interaction: it is training
+    text only if the interaction is a training interaction."""
+
+    user: str
+    item: str
+    text: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +122,8 @@ class Dataset:
     def __post_init__(self) -> None:
         for kind, ids in (("user", self.users), ("item", self.items)):
             if len(set(ids)) != len(ids):
-                raise InputError(
-                    f"duplicate {kind} ids", where=self.name, hint=f"give every {kind} one id", code="duplicate"
-                )
+                hint = f"give every {kind} one id"
+                raise InputError(f"duplicate {kind} ids", where=self.name, hint=hint, code="duplicate")
         if len(self.sequences) != len(self.users):
             raise ValueError("one sequence a user")
         values = self.sequences.values
@@ -159,54 +171,85 @@ class Dataset:
         return fingerprint(users, items, rows.values, rows.offsets, texts, *reviews)
 
 
+def safe_name(name: str) -> str:
+    """A name that can be a folder of results: letters without accents, other marks as one hyphen; a hash of the name
+    where nothing is left of it.
+
+    >>> safe_name("my shop é"), safe_name("ml-1m")
+    ('my-shop-e', 'ml-1m')
+    """
+    if NAME.fullmatch(name):
+        return name
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = NOT_IN_NAMES.sub("-", plain).strip("-").lstrip("._+@-")
+    return plain or f"data-{fingerprint(name)[:8]}"
+
+
+def reviews_of(
+    reviews: Sequence[Review], users: Sequence[str], items: Sequence[str], whole: RaggedArray, part: RaggedArray
+) -> tuple[Review, ...]:
+    """Those whose interactions all stand in `part`: of a pair that `whole` has more often than `part`, some interaction
+    is held out, and which of them a review speaks of cannot be known. `users`, `items`: raw ids."""
+
+    def counts(rows: RaggedArray) -> Mapping[int, int]:
+        pairs, times = np.unique(rows.rows() * len(items) + rows.values, return_counts=True)
+        return dict(zip(pairs.tolist(), times.tolist(), strict=True))
+
+    user_rows, item_rows = ({raw: place for place, raw in enumerate(ids)} for ids in (users, items))
+    in_whole, in_part = counts(whole), counts(part)
+    pairs = [user_rows[review.user] * len(items) + item_rows[review.item] for review in reviews]
+    return tuple(
+        review for review, pair in zip(reviews, pairs, strict=True) if 0 < in_whole.get(pair, 0) == in_part.get(pair, 0)
+    )
+
+
 def require_text(
     text: Sequence[ItemText] | None, items: Sequence[str], *, location: str, section: str = "SECTION"
 ) -> Sequence[ItemText]:
     """The texts, or an `InputError` that lists items without text. `section`: section of the model, for the message."""
     if text is None:
+        message = "this data set has no item text, and the model needs it"
         hint = "add an item file with titles, or choose a model that needs no text"
-        raise InputError(
-            "this data set has no item text, and the model needs it", where=location, hint=hint, code="empty-data"
-        )
-    ways = f"say --set {section}.missing_text=drop (without them) or =empty (under a stand-in title)"
-    hint = f"add titles to its items, {ways}, or choose a model that needs no text"
-    empty = [items[i] for i, entry in enumerate(text) if entry.empty]
-    if empty:
+        raise InputError(message, where=location, hint=hint, code="empty-data")
+    if empty := [items[i] for i, entry in enumerate(text) if entry.empty]:
         examples = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
-        raise InputError(
-            f"{len(empty)} of {len(items)} items have no text ({examples})",
-            where=location,
-            hint=hint,
-            code="empty-data",
-        )
+        message = f"{len(empty)} of {len(items)} items have no text ({examples})"
+        ways = f"say --set {section}.missing_text=drop (without them) or =empty (under a stand-in title)"
+        hint = f"add titles to its items, {ways}, or choose a model that needs no text"
+        raise InputError(message, where=location, hint=hint, code="empty-data")
     return text
 
 
 def filtered(dataset: Dataset, reading: Reading) -> Dataset:
     """Iteratively drops users and items with fewer interactions than `reading` requires; with equal limits this is the
     k-core. Raises `InputError` if nothing is left."""
-    if not (reading.min_user or reading.min_item):
+    least = (("users", reading.min_user), ("items", reading.min_item))
+    if not any(count for _, count in least):
         return dataset
-    rows, items = dataset.sequences.rows(), dataset.sequences.values
-    stays = np.ones(len(items), bool)
-    while True:
-        users_left = np.bincount(rows[stays], minlength=len(dataset.users)) >= max(reading.min_user, 1)
-        items_left = np.bincount(items[stays], minlength=len(dataset.items)) >= max(reading.min_item, 1)
-        fewer = stays & users_left[rows] & items_left[items]
-        if fewer.sum() == stays.sum():
-            break
-        stays = fewer
-    least = [
-        f"{kind} of {count}" for kind, count in (("users", reading.min_user), ("items", reading.min_item)) if count
-    ]
-    requested = f"{' and '.join(least)} interactions or more"
+    stays = np.ones(dataset.interactions, bool)
+    for passed in core_passes(dataset.sequences.rows(), dataset.sequences.values, reading.min_user, reading.min_item):
+        stays[stays] = passed
+    requested = " and ".join(f"{kind} of {count}" for kind, count in least if count) + " interactions or more"
     return _subset(dataset, stays, requested, "give lower --min-user, --min-item or --core")
+
+
+def core_passes(users: np.ndarray, items: np.ndarray, min_user: int, min_item: int) -> Iterator[np.ndarray]:
+    """The passes of the k-core: each counts users and items once, and keeps the rows where both have enough.
+
+    `users` and `items` are ids, one a row. Yields a bool for each row that the pass before has kept, as long as a pass
+    drops rows.
+    """
+    while True:
+        stays = (np.bincount(users)[users] >= min_user) & (np.bincount(items)[items] >= min_item)
+        if stays.all():
+            return
+        yield stays
+        users, items = users[stays], items[stays]
 
 
 def with_text(dataset: Dataset) -> Dataset:
     """Drops items without text, and their interactions. Raises `InputError` if nothing is left."""
-    texts = dataset.text or ()
-    empty = np.array([text.empty for text in texts] or [True] * len(dataset.items), bool)
+    empty = np.array([text.empty for text in dataset.text or [ItemText()] * len(dataset.items)], bool)
     if not empty.any():
         return dataset
     return _subset(dataset, ~empty[dataset.sequences.values], "items with text", "choose a model that needs no text")
@@ -216,28 +259,27 @@ def _subset(dataset: Dataset, stays: np.ndarray, requested: str, hint: str) -> D
     """The interactions where `stays` (bool, one each), with their users and items; ids keep their order."""
     if not stays.any():
         raise InputError(f"nothing is left with {requested} alone", where=dataset.name, hint=hint, code="empty-data")
-    rows, values = dataset.sequences.rows()[stays], dataset.sequences.values[stays]
-    users, lengths = np.unique(rows, return_counts=True)
-    items, values = np.unique(values, return_inverse=True)
-    names_u, names_i = (tuple(ids[n] for n in of) for ids, of in ((dataset.users, users), (dataset.items, items)))
-    known_u, known_i = set(names_u), set(names_i)
+    users, lengths = np.unique(dataset.sequences.rows()[stays], return_counts=True)
+    items, values = np.unique(dataset.sequences.values[stays], return_inverse=True)
+    raw_users, raw_items = tuple(dataset.users[n] for n in users), tuple(dataset.items[n] for n in items)
     reviews = dataset.reviews
     if reviews is not None:
-        reviews = tuple(one for one in reviews if one.user in known_u and one.item in known_i) or None
-    pair = (
-        (f"users left out ({requested})", len(dataset.users) - len(users)),
-        (f"items left out ({requested})", len(dataset.items) - len(items)),
-        (f"interactions left out ({requested})", int((~stays).sum())),
+        known_users, known_items = set(raw_users), set(raw_items)
+        reviews = tuple(one for one in reviews if one.user in known_users and one.item in known_items) or None
+    dropped = (
+        ("users", len(dataset.users) - len(users)),
+        ("items", len(dataset.items) - len(items)),
+        ("interactions", int((~stays).sum())),
     )
-    counts = ", ".join(f"{count:,} {message.split(' ')[0]}" for message, count in pair)
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in dropped)
     return replace(
         dataset,
-        users=names_u,
-        items=names_i,
-        sequences=RaggedArray(values, np.concatenate([[0], np.cumsum(lengths)])),
+        users=raw_users,
+        items=raw_items,
+        sequences=RaggedArray.of_lengths(values, lengths),
         timestamps=None if dataset.timestamps is None else dataset.timestamps[stays],
         text=None if dataset.text is None else tuple(dataset.text[n] for n in items),
         reviews=reviews,
-        lost=(*dataset.lost, *(entry for entry in pair if entry[1])),
+        lost=(*dataset.lost, *((f"{kind} left out ({requested})", count) for kind, count in dropped if count)),
         notes=(*dataset.notes, f"only {requested}: {counts} left out"),
     )

@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,12 +30,7 @@ TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 2**14  # bytes: the most that is lost where a connection drops
 KIB = 1024
 HTML = (b"<!doctype html", b"<html")
-
-
-class Bar(Protocol):
-    """One bar of progress."""
-
-    def advance(self, steps: int = 1, **text: float | str) -> None: ...
+HTML_CAME = "an HTML page came instead of the file (it has moved, or asks for a login)"
 
 
 class Progress(Protocol):
@@ -43,6 +39,26 @@ class Progress(Protocol):
     def open(self, name: str, total: int | None) -> Any: ...
 
     def close(self, stage: Any) -> None: ...
+
+
+@contextmanager
+def byte_bar(progress: Progress | None, name: str, unit: int, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar in steps of `unit` bytes; yields a function that takes how many bytes are there."""
+    if progress is None:
+        yield lambda position: None
+        return
+    stage, done = progress.open(name, None if total is None else -(-total // unit)), 0
+
+    def reach(position: int) -> None:
+        nonlocal done
+        if (steps := -(-position // unit) - done) > 0:
+            stage.advance(steps)
+            done += steps
+
+    try:
+        yield reach
+    finally:
+        progress.close(stage)
 
 
 @dataclass(frozen=True)
@@ -74,13 +90,9 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
     if target.exists():
         return _held(target, file)
     if offline():
+        message = f"not here, and {OFFLINE_VARIABLE}=1 forbids to download it"
         hint = f"unset it, or put the file there yourself (from {' or '.join(file.urls)})"
-        raise InputError(
-            f"not here, and {OFFLINE_VARIABLE}=1 forbids to download it",
-            where=str(target),
-            hint=hint,
-            code="not-available",
-        )
+        raise InputError(message, where=str(target), hint=hint, code="not-available")
     folder.mkdir(parents=True, exist_ok=True)
     with acquire_lock(folder / f".{file.name}.lock"):
         if target.exists():
@@ -94,10 +106,10 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress | None = None, *, a
                 values.append(f"{url}: {error}")
     part = _part(target)
     arrived = part.stat().st_size if part.exists() else 0
-    repeated = (
-        f"{arrived:,} bytes are kept, and the same command continues" if arrived else "try the same command again later"
-    )
-    hint = f"{repeated}; or put the file into {folder} yourself"
+    again = "try the same command again later"
+    if arrived:
+        again = f"{arrived:,} bytes are kept, and the same command continues"
+    hint = f"{again}; or put the file into {folder} yourself"
     raise InputError(f"could not be downloaded ({'; '.join(values)})", where=file.name, hint=hint, code="not-available")
 
 
@@ -110,9 +122,8 @@ def sha256_of(path: Path) -> str:
 def _held(target: Path, file: RemoteFile) -> Path:
     """The file that is there, if it is the right one. A kill may have left what came before it."""
     if (message := _mismatch(target, file)) is not None:
-        raise InputError(
-            message, where=str(target), hint="remove it, so that it is downloaded again", code="wrong-checksum"
-        )
+        hint = "remove it, so that it is downloaded again"
+        raise InputError(message, where=str(target), hint=hint, code="wrong-checksum")
     _discard(_part(target))
     return target
 
@@ -169,7 +180,8 @@ def _transfer(session: requests.Session, url: str, file: RemoteFile, part: Path,
             if not have:
                 _discard(part)  # first: bytes of an older answer must never stand under the new one's mark
             _note_state(part, url, answer)
-            _write(answer, part, have, total, _Shown(progress, file.name, total, have))
+            with byte_bar(progress, f"{file.name} (KiB)", KIB, total) as reach:
+                _write(answer, part, have, total, reach)
     except requests.RequestException as error:
         arrived = part.stat().st_size if part.exists() else 0
         raise _Broken(f"the connection failed after {arrived:,} bytes ({type(error).__name__})") from error
@@ -186,48 +198,24 @@ def _accepted(answer: requests.Response, have: int, part: Path) -> int:
     if status not in (200, 206):
         raise _Wrong(f"the server says {status} {answer.reason}")
     if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
-        raise _Wrong("an HTML page came instead of the file (it has moved, or asks for a login)")
+        raise _Wrong(HTML_CAME)
     return have if status == 206 else 0
 
 
-def _write(answer: requests.Response, part: Path, have: int, total: int | None, text: _Shown) -> None:
-    with text, part.open("r+b" if part.exists() else "wb") as out:
+def _write(answer: requests.Response, part: Path, have: int, total: int | None, reach: Callable[[int], None]) -> None:
+    reach(have)
+    with part.open("r+b" if part.exists() else "wb") as out:
         out.truncate(have)
         out.seek(have)
         for chunk in answer.iter_content(CHUNK):
             if out.tell() == 0 and chunk.lstrip()[:16].lower().startswith(HTML):
-                raise _Wrong("an HTML page came instead of the file (it has moved, or asks for a login)")
+                raise _Wrong(HTML_CAME)
             out.write(chunk)
             out.flush()
-            text.reach(out.tell())
+            reach(out.tell())
         arrived = out.tell()
     if total is not None and arrived < total:
         raise _Broken(f"the connection ended after {arrived:,} of {total:,} bytes")
-
-
-class _Shown:
-    """A bar in KiB that starts where the file starts."""
-
-    def __init__(self, progress: Progress | None, name: str, total: int | None, have: int) -> None:
-        self._progress, self._done = progress, 0
-        self._asked = (f"{name} (KiB)", None if total is None else -(-total // KIB))
-        self._have = have
-
-    def __enter__(self) -> _Shown:
-        self._bar: Bar | None = self._progress.open(*self._asked) if self._progress else None
-        self.reach(self._have)
-        return self
-
-    def __exit__(self, *items: object) -> None:
-        if self._progress:
-            self._progress.close(self._bar)
-
-    def reach(self, size: int) -> None:
-        """`size` bytes are there."""
-        steps = -(-size // KIB) - self._done
-        if self._bar is not None and steps:
-            self._bar.advance(steps)
-        self._done += steps
 
 
 def _part(target: Path) -> Path:
@@ -279,6 +267,5 @@ def _room(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free:
         message = f"{needed:,} bytes are to come, and {free:,} are free"
-        raise InputError(
-            message, where=str(part.parent), hint="free some space; the same command continues", code="too-large"
-        )
+        hint = "free some space; the same command continues"
+        raise InputError(message, where=str(part.parent), hint=hint, code="too-large")

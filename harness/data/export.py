@@ -18,31 +18,14 @@ import numpy as np
 
 from harness.core.files import sync_folder, sync_tree
 from harness.data.dataset import Dataset, Order
-from harness.data.item_index_file import copied
-from harness.data.readers import lcrec, recbole_atomic
-from harness.data.readers.folder import read_folder
-from harness.data.reading import (
-    ATOMIC_ITEM,
-    ATOMIC_USER,
-    BRAND,
-    CATEGORIES,
-    DESCRIPTION,
-    INTERACTIONS_CSV,
-    INTERACTIONS_PARQUET,
-    ITEM,
-    ITEMS_CSV,
-    ITEMS_PARQUET,
-    REVIEW,
-    REVIEWS_PARQUET,
-    TEXT_FIELDS,
-    TIMESTAMP,
-    TITLE,
-    USER,
-)
-from harness.data.reviews import write_reviews
+from harness.data.loading import read_folder
+from harness.data.readers import lcrec, parquet_tables, recbole
+from harness.data.reading import BRAND, CATEGORIES, DESCRIPTION, ITEM, TEXT_FIELDS, TIMESTAMP, TITLE, USER
 from harness.errors import InputError, unknown_name
 
+INTERACTIONS_CSV, ITEMS_CSV = "interactions.csv", "items.csv"
 WITH_REVIEWS = ("lcrec", "parquet")
+UNTIMED = "timestamps: the data set has none; read it back with --order file"
 POSITION = "position"  # stands in for a timestamp where RecBole needs a number to sort by and none is known
 
 
@@ -52,7 +35,7 @@ def _lcrec(dataset: Dataset, folder: Path) -> Iterator[str]:
     rows = zip(dataset.users, dataset.sequences, strict=True)
     listed = {user: [dataset.items[item] for item in row] for user, row in rows}
     _put(folder / f"{dataset.name}{lcrec.INTERACTIONS}", json.dumps(listed, ensure_ascii=False))
-    yield from _unused_items(dataset)
+    yield from _unused(dataset, users=False)
     if dataset.timestamps is not None:
         yield "timestamps: the LC-Rec layout states an order only (so global-time cannot be run on it)"
     if dataset.text is not None:
@@ -68,9 +51,9 @@ def _lcrec(dataset: Dataset, folder: Path) -> Iterator[str]:
         }
         _put(folder / f"{dataset.name}{lcrec.ITEMS}", json.dumps(texts, ensure_ascii=False, indent=1))
     if dataset.reviews:
-        _put(folder / f"{dataset.name}{lcrec.REVIEWS}", write_reviews(dataset.reviews))
+        _put(folder / f"{dataset.name}{lcrec.REVIEWS}", lcrec.write_reviews(dataset.reviews))
     if dataset.index_file is not None:
-        copied(dataset.index_file, folder, dataset.name)
+        lcrec.copy_index(dataset.index_file, folder, dataset.name)
 
 
 def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:
@@ -80,16 +63,15 @@ def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:
         if (bad := next((raw for raw in ids if _broken(raw)), None)) is not None:
             message = f"{kind} id {bad!r} holds a tab or a line break, which an atomic file cannot hold"
             raise InputError(message, where="--layout recbole", hint="choose --layout parquet", code="bad-setting")
-    yield from _unused_items(dataset)
-    yield from _silent_users(dataset)
+    yield from _unused(dataset)
     times, field = _times(dataset), TIMESTAMP
     if times is None:
         field = POSITION
         times = [str(place) for row in dataset.sequences for place in range(len(row))]
-        yield "timestamps: the data set has none; read it back with --order file (RecBole: TIME_FIELD: position)"
-    header = f"{ATOMIC_USER}:token\t{ATOMIC_ITEM}:token\t{field}:float"
+        yield f"{UNTIMED} (RecBole: TIME_FIELD: position)"
+    header = f"{recbole.USER_FIELD}:token\t{recbole.ITEM_FIELD}:token\t{field}:float"
     rows = zip(*_flat(dataset), times, strict=True)
-    _put(folder / f"{dataset.name}{recbole_atomic.INTERACTIONS}", "\n".join([header, *map("\t".join, rows), ""]))
+    _put(folder / f"{dataset.name}{recbole.INTERACTIONS}", "\n".join([header, *map("\t".join, rows), ""]))
     if dataset.text is not None:
         fields = [
             [text.title, text.description, text.brand, "".join(f"{name}," for name in text.categories)]
@@ -101,21 +83,20 @@ def _atomic(dataset: Dataset, folder: Path) -> Iterator[str]:
             yield f"{pieces} commas within categories: an atomic file parts categories by them"
         if invalid:
             yield f"tabs and line breaks in {invalid} fields of text, which become blanks"
-        header = "\t".join([f"{ATOMIC_ITEM}:token", *(f"{name}:token_seq" for name in TEXT_FIELDS)])
+        header = "\t".join([f"{recbole.ITEM_FIELD}:token", *(f"{name}:token_seq" for name in TEXT_FIELDS)])
         body = (
             "\t".join([item, *(" ".join(cell.split()) if _broken(cell) else cell for cell in row)])
             for item, row in zip(dataset.items, fields, strict=True)
         )
-        _put(folder / f"{dataset.name}{recbole_atomic.ITEMS}", "\n".join([header, *body, ""]))
+        _put(folder / f"{dataset.name}{recbole.ITEMS}", "\n".join([header, *body, ""]))
 
 
 def _csv(dataset: Dataset, folder: Path) -> Iterator[str]:
     """Categories parted by commas, or as a JSON list where a name holds a comma."""
-    yield from _unused_items(dataset)
-    yield from _silent_users(dataset)
+    yield from _unused(dataset)
     columns, times = _flat(dataset), _times(dataset)
     if times is None:
-        yield "timestamps: the data set has none; read it back with --order file"
+        yield UNTIMED
     else:
         columns = (*columns, times)
     write_rows(folder / INTERACTIONS_CSV, (USER, ITEM, TIMESTAMP)[: len(columns)], zip(*columns, strict=True))
@@ -136,29 +117,11 @@ def write_items(dataset: Dataset, folder: Path) -> None:
 
 
 def _parquet(dataset: Dataset, folder: Path) -> Iterator[str]:
-    """`items.parquet` is written even without text: it carries the order of items."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    yield from _unused_items(dataset)
-    yield from _silent_users(dataset)
-    users, names = _flat(dataset)
-    columns = {USER: pa.array(users, pa.string()), ITEM: pa.array(names, pa.string())}
+    """See `parquet_tables.write`."""
+    yield from _unused(dataset)
     if dataset.timestamps is None:
-        yield "timestamps: the data set has none; read it back with --order file"
-    else:
-        columns[TIMESTAMP] = pa.array(np.asarray(dataset.timestamps, np.float64))
-    pq.write_table(pa.table(columns), folder / INTERACTIONS_PARQUET, compression="zstd")
-    items = {ITEM: pa.array(dataset.items, pa.string())}
-    if dataset.text is not None:
-        for name in (TITLE, DESCRIPTION, BRAND):
-            items[name] = pa.array([getattr(text, name) for text in dataset.text], pa.string())
-        items[CATEGORIES] = pa.array([list(text.categories) for text in dataset.text], pa.list_(pa.string()))
-    pq.write_table(pa.table(items), folder / ITEMS_PARQUET, compression="zstd")
-    if dataset.reviews:
-        message = zip((USER, ITEM, REVIEW), zip(*dataset.reviews, strict=True), strict=True)
-        reviews = {name: pa.array(column, pa.string()) for name, column in message}
-        pq.write_table(pa.table(reviews), folder / REVIEWS_PARQUET, compression="zstd")
+        yield UNTIMED
+    parquet_tables.write(dataset, folder)
 
 
 LAYOUTS: dict[str, Callable[[Dataset, Path], Iterator[str]]] = {
@@ -182,13 +145,11 @@ def _times(dataset: Dataset) -> list[str] | None:
     return [str(int(time)) if time.is_integer() else repr(time) for time in dataset.timestamps.tolist()]
 
 
-def _unused_items(dataset: Dataset) -> Iterator[str]:
+def _unused(dataset: Dataset, *, users: bool = True) -> Iterator[str]:
+    """Items, and with `users` users too, that a layout of interactions cannot hold."""
     if unused := len(dataset.items) - len(np.unique(dataset.sequences.values)):
         yield f"{unused} items that stand in no interaction"
-
-
-def _silent_users(dataset: Dataset) -> Iterator[str]:
-    if silent := int((dataset.sequences.lengths == 0).sum()):
+    if users and (silent := int((dataset.sequences.lengths == 0).sum())):
         yield f"{silent} users without an interaction"
 
 
@@ -197,7 +158,7 @@ def _broken(text: str) -> bool:
 
 
 def _cell(categories: tuple[str, ...]) -> str:
-    is_parted = any("," in name for name in categories) or (bool(categories) and categories[0].startswith("["))
+    is_parted = any("," in name for name in categories) or (categories and categories[0].startswith("["))
     return json.dumps(list(categories), ensure_ascii=False) if is_parted else ",".join(categories)
 
 
@@ -215,7 +176,7 @@ def write_rows(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ..
 
 @dataclass(frozen=True)
 class Exported:
-    """Result of an export. `exact`: reading it back gives the same fingerprint. `lost`: what the layout cannot hold;
+    """Result of an export. `exact`: reading it back gives the same fingerprint. `dropped`: what the layout cannot hold;
     `order`: value of `--order` for reading it back."""
 
     folder: Path
@@ -253,9 +214,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that replaces `folder` after the block. Raises `InputError` if `folder` is not empty, and for
     disk errors; nothing is left then."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            "there is something already", where=str(folder), hint="choose a new or empty folder", code="already-exists"
-        )
+        hint = "choose a new or empty folder"
+        raise InputError("there is something already", where=str(folder), hint=hint, code="already-exists")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         path = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -268,7 +228,5 @@ def new_folder(folder: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(path, ignore_errors=True)
     except OSError as error:
-        hint = "free some space, or choose another folder"
-        raise InputError(
-            f"cannot write: {error.strerror or error}", where=str(folder), hint=hint, code="cannot-write"
-        ) from error
+        message, hint = f"cannot write: {error.strerror or error}", "free some space, or choose another folder"
+        raise InputError(message, where=str(folder), hint=hint, code="cannot-write") from error

@@ -22,14 +22,13 @@ from harness.core.environment import cache_dir
 from harness.core.files import remove_stale_temp_files, sync_folder, sync_tree, translate_os_errors, write_text
 from harness.core.json_files import read_json_object
 from harness.core.locks import acquire_lock
-from harness.data.item_index_file import beside, copied, hashes
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.data.dataset import Dataset
 
 PROVENANCE = "provenance.json"
-PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # valid as a folder name within the store
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")  # as `harness.data.dataset.NAME`, which imports NumPy
 SEPARATOR = "="  # after the name in hidden folders; no name contains it
 AGAIN = "prepare or import it again"
 
@@ -69,15 +68,13 @@ def load(name: str) -> Dataset:
     """The data set of a name; `InputError` if it is not stored here, or its files have changed."""
     entry = find(name)
     if entry is None:
-        raise InputError(
-            "no such data set on this machine", where=name, hint="see harness datasets", code="not-available"
-        )
+        message = "no such data set on this machine"
+        raise InputError(message, where=name, hint="see harness datasets", code="not-available")
     try:
         dataset = _read(entry.path, name)
     except InputError as error:
-        raise InputError(
-            f"a file in it was changed: {error.what}", where=error.where, hint=AGAIN, code="wrong-checksum"
-        ) from error
+        message = f"a file in it was changed: {error.what}"
+        raise InputError(message, where=error.where, hint=AGAIN, code="wrong-checksum") from error
     if entry.folder != f"{name}-{_key(dataset)}":
         raise InputError("a file in it was changed", where=str(entry.path), hint=AGAIN, code="wrong-checksum")
     return dataset
@@ -114,7 +111,11 @@ def save_dataset(
     with acquire_lock(shelf / f".{dataset.name}.lock"), translate_os_errors(shelf):
         remove_stale_temp_files(shelf, f"{dataset.name}.json")
         _remove(_hidden(dataset.name, "tmp"))  # of a killed process
-        if not _whole(entry):
+        try:
+            is_complete = entry.folder == f"{entry.name}-{_key(_read(entry.path, entry.name))}"
+        except InputError:
+            is_complete = False
+        if not is_complete:
             _put_folder(entry, dataset, fields)
         remove_stale_temp_files(entry.path)
         _write(entry.path / PROVENANCE, fields)
@@ -153,20 +154,18 @@ def _remove(folders: Iterable[Path]) -> None:
 
 def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any]) -> None:
     """Fills a temporary folder, reads it back, and moves it into place."""
-    from harness.data.export import LAYOUTS
+    from harness.data.readers import lcrec, parquet_tables
 
     path = Path(tempfile.mkdtemp(prefix=f".{entry.name}{SEPARATOR}", suffix=".tmp", dir=entry.path.parent))
     try:
-        for _ in LAYOUTS["parquet"](dataset, path):
-            pass
+        parquet_tables.write(dataset, path)
         if dataset.index_file is not None:
-            copied(dataset.index_file, path, entry.name)
+            lcrec.copy_index(dataset.index_file, path, entry.name)
         _write(path / PROVENANCE, fields)
         if not entry.folder.endswith(_key(_read(path, entry.name))):
             message = "it cannot be kept as it is: reading it back gives something else"
-            raise InputError(
-                message, where=entry.name, hint="leave out users and items without interactions", code="wrong-checksum"
-            )
+            hint = "leave out users and items without interactions"
+            raise InputError(message, where=entry.name, hint=hint, code="wrong-checksum")
         path.chmod(0o755)
         sync_tree(path)
         shutil.rmtree(entry.path, ignore_errors=True)  # incomplete
@@ -179,23 +178,16 @@ def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any
 def _key(dataset: Dataset) -> str:
     """Hash of the fingerprint, timestamps, order of ids, and index."""
     from harness.core.hashing import fingerprint
+    from harness.data.readers.lcrec import index_hashes
 
     parts = (dataset.fingerprint, list(dataset.users), list(dataset.items), dataset.timestamps)
-    index = () if dataset.index_file is None else (hashes(dataset.index_file),)
+    index = () if dataset.index_file is None else (index_hashes(dataset.index_file),)
     return fingerprint(*parts, *index)
-
-
-def _whole(entry: StoredDataset) -> bool:
-    """Whether the folder has the content that its name states."""
-    try:
-        return entry.folder == f"{entry.name}-{_key(_read(entry.path, entry.name))}"
-    except InputError:
-        return False
 
 
 def _read(folder: Path, name: str) -> Dataset:
     from harness.data.dataset import ORDERS
-    from harness.data.readers import parquet_tables
+    from harness.data.readers import lcrec, parquet_tables
 
     fields = _story(folder).get("dataset", {})
     try:
@@ -206,11 +198,10 @@ def _read(folder: Path, name: str) -> Dataset:
         values = tuple((str(reason), int(count)) for reason, count in fields.get("lost", ()))
         source = str(fields.get("source", ""))
     except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            "not the story of a data set", where=str(folder / PROVENANCE), hint=AGAIN, code="bad-file"
-        ) from error
+        message, location = "not the story of a data set", str(folder / PROVENANCE)
+        raise InputError(message, where=location, hint=AGAIN, code="bad-file") from error
     dataset = parquet_tables.read_stored(folder, name, order)
-    return replace(dataset, source=source, notes=notes, lost=values, index_file=beside(folder, name))
+    return replace(dataset, source=source, notes=notes, lost=values, index_file=lcrec.index_beside(folder, name))
 
 
 def _story(folder: Path) -> dict[str, Any]:
@@ -218,9 +209,8 @@ def _story(folder: Path) -> dict[str, Any]:
     try:
         return read_json_object(path)
     except InputError as error:
-        raise InputError(
-            f"cannot be read ({error.what})", where=str(path), hint=AGAIN, code="unreadable-file"
-        ) from error
+        message = f"cannot be read ({error.what})"
+        raise InputError(message, where=str(path), hint=AGAIN, code="unreadable-file") from error
 
 
 def _root() -> Path:

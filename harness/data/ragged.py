@@ -34,8 +34,12 @@ class RaggedArray:
     def of(cls, rows: Iterable[Sequence[int] | np.ndarray]) -> RaggedArray:
         """From any iterable of rows."""
         arrays = [np.asarray(row, dtype=np.int64) for row in rows]
-        lengths = np.array([len(row) for row in arrays], dtype=np.int64)
         values = np.concatenate(arrays) if arrays else np.empty(0, np.int64)
+        return cls.of_lengths(values, np.array([len(row) for row in arrays], dtype=np.int64))
+
+    @classmethod
+    def of_lengths(cls, values: np.ndarray, lengths: np.ndarray) -> RaggedArray:
+        """From the values of all rows, one after the other, and the length of each row."""
         return cls(values, np.concatenate([[0], np.cumsum(lengths)]))
 
     @property
@@ -66,13 +70,12 @@ class RaggedArray:
         """
         mask = np.clip(lengths, 0, self.lengths)
         place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
-        return RaggedArray(self.values[place < np.repeat(mask, self.lengths)], np.concatenate([[0], np.cumsum(mask)]))
+        return RaggedArray.of_lengths(self.values[place < np.repeat(mask, self.lengths)], mask)
 
     def last(self, longest: int) -> RaggedArray:
         """The last `longest` values of every row."""
         remaining = np.repeat(self.offsets[1:], self.lengths) - np.arange(len(self.values))
-        lengths = np.minimum(self.lengths, longest)
-        return RaggedArray(self.values[remaining <= longest], np.concatenate([[0], np.cumsum(lengths)]))
+        return RaggedArray.of_lengths(self.values[remaining <= longest], np.minimum(self.lengths, longest))
 
     def take(self, rows: np.ndarray) -> RaggedArray:
         """The given rows, in the given order."""

@@ -1,5 +1,5 @@
 """How files are read into a data set: `Reading` has the options (columns, filters, tolerated bad lines),
-`match_columns` maps the columns of a file to canonical ones, `BadLines` counts invalid lines.
+`matched` maps the columns of a file to canonical ones, `BadLines` counts invalid lines; errors that readers share.
 
 Invalid lines are dropped, counted and reported up to a limit; more are an error.
 """
@@ -7,8 +7,9 @@ Invalid lines are dropped, counted and reported up to a limit; more are an error
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, unknown_name
@@ -23,26 +24,7 @@ TITLE = "title"
 DESCRIPTION = "description"
 BRAND = "brand"
 CATEGORIES = "categories"
-REVIEW = "review"
 TEXT_FIELDS = (TITLE, DESCRIPTION, BRAND, CATEGORIES)
-
-INTERACTIONS_CSV = "interactions.csv"
-ITEMS_CSV = "items.csv"
-INTERACTIONS_PARQUET = "interactions.parquet"
-ITEMS_PARQUET = "items.parquet"
-REVIEWS_PARQUET = "reviews.parquet"
-
-# RecBole atomic files: names by RecBole's own defaults; a text field may go by several.
-ATOMIC_USER = "user_id"
-ATOMIC_ITEM = "item_id"
-ATOMIC_TYPES = ("token", "token_seq", "float", "float_seq")
-ATOMIC_TEXT = {
-    TITLE: ("title", "movie_title", "item_name", "name"),
-    DESCRIPTION: ("description",),
-    BRAND: ("brand",),
-    CATEGORIES: ("categories", "category", "genres", "genre", "class"),
-}
-ATOMIC_YEAR = "release_year"
 
 RATING = "rating"
 EXTRA_TEXT = ("features", "details")  # of Amazon 2023: lists and pairs of text that follow the description
@@ -77,6 +59,11 @@ NOT_LETTERS = re.compile(r"[\W_]+")
 TYPES = re.compile(r":(token|float)(_seq)?$")
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a file is none of the user's: macOS puts `._NAME` beside each file that it copies or zips."""
+    return path.name.startswith(".")
+
+
 @dataclass(frozen=True)
 class Reading:
     """`columns`: pairs (canonical name, name in the file). `min_rating`: drop interactions with lower ratings. Users
@@ -92,14 +79,11 @@ class Reading:
     def __post_init__(self) -> None:
         for name in ("min_user", "min_item"):
             if getattr(self, name) < 0:
-                raise InputError(
-                    f"{getattr(self, name)} is no number of interactions", where=_option(name), code="bad-setting"
-                )
+                message = f"{getattr(self, name)} is no number of interactions"
+                raise InputError(message, where=_option(name), code="bad-setting")
         if not 0 <= self.bad_lines < 1:
-            hint = "give a share between 0 (none) and 1"
-            raise InputError(
-                f"{self.bad_lines} is no share of lines", where="--bad-lines", hint=hint, code="bad-setting"
-            )
+            message, hint = f"{self.bad_lines} is no share of lines", "give a share between 0 (none) and 1"
+            raise InputError(message, where="--bad-lines", hint=hint, code="bad-setting")
         for canonical, _ in self.columns:
             if canonical not in ALIASES:
                 raise unknown_name("column", canonical, ALIASES, where="--columns")
@@ -112,6 +96,17 @@ class Reading:
     def column(self, canonical: str) -> str | None:
         """The file's name of a canonical column, None if not given."""
         return dict(self.columns).get(canonical)
+
+    def only(self, columns: Container[str]) -> Reading:
+        """The same without the names that one of several files does not have."""
+        return replace(self, columns=tuple(pair for pair in self.columns if pair[1] in columns))
+
+    def check_no_columns(self, location: Path) -> None:
+        """Raises `InputError` where an option is for columns or ratings: the layout of this file has neither."""
+        if self.columns or self.min_rating is not None:
+            hint = f"leave {'--columns' if self.columns else '--min-rating'} out"
+            message = "this layout has no columns and no ratings"
+            raise InputError(message, where=str(location), hint=hint, code="conflicting-options")
 
     def tolerated(self, lines: int) -> int:
         """Number of invalid lines allowed."""
@@ -177,6 +172,37 @@ def _option(name: str) -> str:
 PLAIN = Reading()
 
 
+class WrongLine(InputError):
+    """An error of one line of a file; other lines may be valid."""
+
+    code = "bad-line"
+
+
+def no_rows(path: Path) -> InputError:
+    """The error for a table without rows."""
+    return InputError("no rows", where=str(path), hint="write the data to it again", code="empty-data")
+
+
+def twice(column: str, location: str) -> InputError:
+    """The error for two columns of one name."""
+    return InputError(f"column {column!r} stands twice", where=location, hint="keep one of the two", code="duplicate")
+
+
+def lacking(
+    missing: Sequence[str],
+    columns: Iterable[str],
+    location: str,
+    hint: str,
+    otherwise: str = "",
+    subject: str = "the header",
+) -> InputError:
+    """The error for columns that `subject` does not have. The hint, then the columns that it has, then `otherwise`."""
+    hint = f"{hint} (it has {','.join(columns)}){otherwise}"
+    if [name.partition(":")[0] for name in missing] == [TIMESTAMP]:
+        hint += "; or say --order file where the order of rows is the order in time"
+    return InputError(f"{subject} lacks {', '.join(missing)}", where=location, hint=hint, code="missing-column")
+
+
 @dataclass
 class BadLines:
     """The wrong lines of one file. `name` is how notes call the file."""
@@ -195,11 +221,6 @@ class BadLines:
         share = self.reading.bad_lines
         if not share or (self.count >= STOP_AT and lines and self.count > STOP_SHARE * share * lines):
             self.settle(lines or self.count)
-
-    def add_all(self, errors: Iterable[InputError]) -> None:
-        """Takes down wrong lines."""
-        for error in errors:
-            self.add(error)
 
     def join(self, other: BadLines) -> None:
         """Takes over the wrong lines of another file of the same data set."""
@@ -267,27 +288,39 @@ def normalized(name: str) -> str:
 def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, location: str) -> Matched:
     """Finds the canonical columns `expected` that are present. Raises `InputError` for a name that `--columns` gives
     and the file does not have."""
-    entries: dict[str, str] = {}
+    places: dict[str, str] = {}
     for canonical in expected:
-        if (message := reading.column(canonical)) is not None:
-            if message not in columns:
-                label = f"there is no column {message!r}, which --columns gives for {canonical}"
-                raise InputError(label, where=location, hint=f"it has {', '.join(columns)}", code="missing-column")
-            entries[canonical] = message
+        if (given := reading.column(canonical)) is not None:
+            if given not in columns:
+                message = f"there is no column {given!r}, which --columns gives for {canonical}"
+                raise InputError(message, where=location, hint=f"it has {', '.join(columns)}", code="missing-column")
+            places[canonical] = given
     for canonical in expected:
-        free = [name for name in columns if name not in entries.values()]
-        if canonical in entries or not free:
+        free = [name for name in columns if name not in places.values()]
+        if canonical in places or not free:
             continue
-        if canonical in free:
-            entries[canonical] = canonical
-            continue
-        by_plain: dict[str, str] = {}
-        for name in free:
-            by_plain.setdefault(normalized(name), name)
-        alias = next((by_plain[key] for key in map(normalized, ALIASES[canonical]) if key in by_plain), None)
-        if alias is not None:
-            entries[canonical] = alias
-    unused = [name for name in columns if name not in entries.values()]
+        by_plain = {normalized(name): name for name in reversed(free)}
+        known = map(normalized, ALIASES[canonical])
+        name = canonical if canonical in free else next((by_plain[key] for key in known if key in by_plain), None)
+        if name is not None:
+            places[canonical] = name
+    unused = [name for name in columns if name not in places.values()]
     extra = [name for name in unused if DESCRIPTION in expected and normalized(name) in EXTRA_TEXT]
-    places = {canonical: entries[canonical] for canonical in expected if canonical in entries}
+    places = {canonical: places[canonical] for canonical in expected if canonical in places}
     return Matched(places, tuple(name for name in unused if name not in extra), tuple(extra))
+
+
+def matched_all(
+    columns: Sequence[str],
+    needed: tuple[str, ...],
+    optional: tuple[str, ...],
+    reading: Reading,
+    location: str,
+    subject: str = "the header",
+) -> Matched:
+    """As `matched`. Raises `InputError` where one of `needed` is missing; `subject` is what lacks it."""
+    found = matched(columns, (*needed, *optional), reading, location)
+    if missing := [column for column in needed if column not in found.places]:
+        hint = f"name the columns {','.join(needed)}"
+        raise lacking(missing, columns, location, hint, f", or say --columns: {FORM}", subject)
+    return found

@@ -1,15 +1,19 @@
-"""Statistics of a data set: `harness data stats`."""
+"""Statistics of a data set: `harness data stats`, and the comparison with published counts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from harness.data.dataset import Dataset, ItemText
+from harness.data.raw.releases import Published
 from harness.data.readers.times import LATEST
+from harness.data.reading import TEXT_FIELDS
+
+MEAN_DIGITS = 2  # of a published mean length
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -59,6 +63,36 @@ def duplicated(texts: tuple[ItemText, ...]) -> int:
     return sum(count for count in times.values() if count > 1)
 
 
+def compared(dataset: Dataset, published: Sequence[Published]) -> list[dict[str, Any]]:
+    """One line a published figure: `what`, `published`, `here`, `difference` (here - published; 0 where the figure was
+    rounded and ours rounds to it) and whose figure it is."""
+    counts = {"users": len(dataset.users), "items": len(dataset.items), "interactions": dataset.interactions}
+    mean = round(dataset.interactions / max(len(dataset.users), 1), MEAN_DIGITS)
+    lines: list[dict[str, Any]] = []
+    for entry in published:
+        for what, here in {**counts, "mean length": mean}.items():
+            if (stated := getattr(entry, what.replace(" ", "_"))) is not None:
+                unit = entry.rounded.get(what, 1)
+                rounds = unit > 1 and abs(here - stated) <= unit / 2
+                difference = 0 if rounds else round(here - stated, MEAN_DIGITS)
+                fields = {"what": what, "published": stated, "here": here, "difference": difference}
+                lines.append({**fields, "source": entry.source})
+    return lines
+
+
+def ties(dataset: Dataset) -> dict[str, Any]:
+    """Shares between 0 and 1: interactions with the timestamp of the one before them in their sequence, and test and
+    validation items of which that is true (users with 3 or more interactions)."""
+    assert dataset.timestamps is not None
+    times, offsets = dataset.timestamps, dataset.sequences.offsets
+    same = np.zeros(len(times), bool)
+    same[1:] = times[1:] == times[:-1]
+    same[offsets[:-1]] = False
+    ends = offsets[1:][dataset.sequences.lengths >= 3]
+    counted = {"interactions": same, "test_items": same[ends - 1], "validation_items": same[ends - 2]}
+    return {name: round(float(result.mean()), 6) if len(result) else 0.0 for name, result in counted.items()}
+
+
 def _spread(values: np.ndarray) -> dict[str, float]:
     if not len(values):
         return {"min": 0, "mean": 0.0, "median": 0.0, "p90": 0.0, "max": 0}
@@ -72,13 +106,9 @@ def _spread(values: np.ndarray) -> dict[str, float]:
 
 
 def _text(texts: tuple[ItemText, ...]) -> dict[str, float]:
-    words = np.array([len(f"{text.title} {text.description}".split()) for text in texts])
     return {
         "any": float(np.mean([not text.empty for text in texts])),
-        "title": float(np.mean([bool(text.title) for text in texts])),
-        "description": float(np.mean([bool(text.description) for text in texts])),
-        "brand": float(np.mean([bool(text.brand) for text in texts])),
-        "categories": float(np.mean([bool(text.categories) for text in texts])),
+        **{name: float(np.mean([bool(getattr(text, name)) for text in texts])) for name in TEXT_FIELDS},
         "duplicate_titles": duplicated(texts),
-        "mean_words": float(words.mean()),
+        "mean_words": float(np.mean([len(f"{text.title} {text.description}".split()) for text in texts])),
     }

@@ -14,9 +14,8 @@ from typing import Literal
 import numpy as np
 
 from harness.core.hashing import fingerprint
-from harness.data.dataset import CanonicalOrder, Dataset, ItemFile, ItemText
+from harness.data.dataset import CanonicalOrder, Dataset, ItemFile, ItemText, Review, reviews_of
 from harness.data.ragged import RaggedArray
-from harness.data.reviews import Review, reviews_of
 from harness.errors import InputError
 from harness.protocol.protocol import DEPTH, CasePoints, Protocol, SplitPoint, cut
 from harness.protocol.requests import Requests, Targets, case_names
@@ -146,9 +145,7 @@ def parts(dataset: Dataset, protocol: Protocol) -> SplitParts:
         protocol.max_history,
         dataset.users,
         dataset.index_file,
-        reviews_of(dataset.reviews, (dataset.users, dataset.items), rows, train)
-        if dataset.reviews
-        else dataset.reviews,
+        dataset.reviews and reviews_of(dataset.reviews, dataset.users, dataset.items, rows, train),
         dataset.item_file,
     )
     valid, test = (

@@ -221,13 +221,13 @@ def stored_name(store: Store, dataset: str) -> str:
     """The name under which runs of a data set, given by name or folder, are stored. Raises `InputError` if there are
     none."""
     from harness.data.catalog import catalogue_entries
-    from harness.data.names import safe_name
+    from harness.data.dataset import safe_name
 
     stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
     if dataset in stored or dataset in catalogue_entries():
         return dataset
     if dataset and Path(dataset).expanduser().exists():
-        from harness.data.readers.folder import folder_dataset
+        from harness.data.loading import folder_dataset
 
         return folder_dataset(Path(dataset).expanduser())
     if (safe := safe_name(dataset)) in stored or safe in catalogue_entries():

@@ -14,8 +14,7 @@ from harness.core import config_files
 from harness.core.plugins import model_name
 from harness.data.catalog import catalogue_entries
 from harness.data.dataset import PLACEHOLDER, Dataset, require_text, with_text
-from harness.data.loading import load_dataset
-from harness.data.readers.folder import check_order
+from harness.data.loading import check_order, load_dataset
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 from harness.protocol.recommender import TextModelConfig

@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 
 from harness.core.json_files import read_json_object
-from harness.data.raw.parsing import WrongLine, packed, unpacked
+from harness.data.raw.streams import packed, unpacked
+from harness.data.reading import WrongLine
 from harness.errors import Code, InputError, unknown_name
 
 

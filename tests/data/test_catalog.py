@@ -51,7 +51,7 @@ def test_an_entry_whose_package_is_missing_is_not_ready() -> None:
 
 
 def test_a_missing_package_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.data.readers.movielens.FILES", "no_such_package_here:data")
+    monkeypatch.setattr("harness.data.readers.movielens.PACKAGED", "no_such_package_here:data")
     with pytest.raises(InputError, match="pip install --no-deps recbole=="):
         load_dataset("ml-100k")
 

@@ -17,7 +17,8 @@ from harness.data.export import LAYOUTS, export
 from harness.data.loading import load_dataset
 from harness.data.ragged import RaggedArray
 from harness.data.readers.interactions import MISSING
-from harness.data.reading import INTERACTIONS_PARQUET, ITEMS_PARQUET
+from harness.data.readers.parquet_tables import INTERACTIONS as INTERACTIONS_PARQUET
+from harness.data.readers.parquet_tables import ITEMS as ITEMS_PARQUET
 from harness.errors import InputError
 from tests import toys
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.data.dataset import Dataset, ItemText, filtered, with_text
+from harness.data.dataset import Dataset, ItemText, Review, filtered, with_text
 from harness.data.reading import Reading
-from harness.data.reviews import Review
 from harness.errors import InputError
 from tests import toys
 

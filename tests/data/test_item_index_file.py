@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.data.export import export
-from harness.data.loading import import_folder, load_dataset
-from harness.data.readers.folder import read_folder
+from harness.data.loading import import_folder, load_dataset, read_folder
 from harness.protocol.audit.provenance import UNKNOWN, Provenance, read_provenance, write_provenance
 
 CODES = {"a": ["<a_0>", "<b_0>"], "b": ["<a_0>", "<b_1>"], "c": ["<a_1>", "<b_0>"]}

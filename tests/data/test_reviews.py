@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data.dataset import Dataset
+from harness.data.dataset import Dataset, Review
 from harness.data.export import export
-from harness.data.loading import import_folder, load_dataset
-from harness.data.readers.folder import read_folder
-from harness.data.reading import REVIEWS_PARQUET
-from harness.data.reviews import Review
+from harness.data.loading import import_folder, load_dataset, read_folder
+from harness.data.readers.parquet_tables import REVIEWS as REVIEWS_PARQUET
 from harness.errors import InputError
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from harness.data.dataset import Dataset, ItemText
-from harness.data.loading import load_dataset
-from harness.data.readers.folder import folder_dataset
+from harness.data.loading import folder_dataset, load_dataset
 from harness.data.reading import ALIASES, Reading, parse_columns
 from harness.errors import InputError
 from harness.runs.ranking_files import ALIASES as RANKING_ALIASES

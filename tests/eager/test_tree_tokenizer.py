@@ -14,8 +14,8 @@ from eager.config import EagerConfig
 from eager.index_config import LEAK
 from eager.method import EagerLLM
 from harness.data.dataset import Dataset
+from harness.data.loading import read_folder
 from harness.data.ragged import RaggedArray
-from harness.data.readers.folder import read_folder
 from harness.errors import InputError
 from harness.generative.tokenizers.embeddings import ItemVectors
 from harness.generative.tokenizers.index import SourceIndex, code_directions

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from harness.core.artifact_cache import CacheEntry, Key
+from harness.data.loading import read_folder
 from harness.data.raw.interactions import read_log
 from harness.data.raw.parsing import RequestedItems, read_metadata
 from harness.data.raw.releases import resolve as release_of
 from harness.data.raw.streams import RawFileHandle
-from harness.data.readers.folder import read_folder
 from harness.experiments.grid import read_grid
 from harness.experiments.trials import Space, Trial, append_trial, read_space, read_trials
 from harness.generative.item_codes import CodeTable

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from harness.data.dataset import core_passes
 from harness.data.ragged import RaggedArray
 from harness.data.raw.interactions import RawLog
 
@@ -79,14 +80,9 @@ def first_of_each(log: RawLog, mask: np.ndarray) -> np.ndarray:
 
 def k_core(rows: FilteredRows, k: int) -> FilteredRows:
     """Repeats until nothing changes: counts users and items once, and keeps the rows where both have at least `k`."""
-    number = 0
-    while True:
-        users, items = rows.counts()
-        stays = (users[rows.users] >= k) & (items[rows.items] >= k)
-        if stays.all():
-            return rows
-        number += 1
+    for number, stays in enumerate(core_passes(rows.users, rows.items, k, k), start=1):
         rows = rows.keep(stays, f"{k}-core, pass {number}")
+    return rows
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ def in_order(rows: FilteredRows, tie_seed: int | None) -> Ordered:
     return Ordered(
         users=tuple(raw_users[u] for u in by_place),
         items=tuple(raw_items[i] for i in listed),
-        sequences=RaggedArray(number[flat], np.concatenate([[0], np.cumsum(lengths)])),
+        sequences=RaggedArray.of_lengths(number[flat], lengths),
         times=times[order],
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -19,11 +19,11 @@ import orjson
 
 from harness.core.json_files import REFETCH
 from harness.data.download import Progress
-from harness.data.raw.parsing import WrongLine, decoded, foreign, packed, parsed, unpacked
+from harness.data.raw.parsing import check_fields, fields_of, foreign, parsed, raw_id
 from harness.data.raw.releases import Release
 from harness.data.raw.streams import RawFileHandle, ResumableRows
 from harness.data.readers.times import LONGEST_NUMBER
-from harness.data.reading import PLAIN, BadLines, Reading
+from harness.data.reading import PLAIN, BadLines, Reading, WrongLine
 from harness.errors import InputError, quote
 
 DAY = 86_400.0
@@ -82,12 +82,6 @@ class Rules:
         """The first and the last second that a timestamp may have."""
         first, last = (instant(text) for text in self.release.between)
         return first - DAY, last + 2 * DAY
-
-    def identifier(self, value: object, line: int, kind: str) -> str:
-        if isinstance(value, str) and value.strip():
-            return value
-        message = "it is missing" if value is None else f"{quote(value)} is no id"
-        raise self.wrong(message, line, kind, "every line needs a user and an item")
 
     def rating(self, value: object, line: int) -> float:
         try:
@@ -176,8 +170,7 @@ def _read_fast(file_handle: RawFileHandle, rules: Rules) -> RawLog | None:
 def _read_slow(
     file_handle: RawFileHandle, rules: Rules, progress: Progress | None, path: Path | None, reading: Reading
 ) -> RawLog:
-    """Line by line, with every check. A wrong line is a row without a user, with the error in place of the item, so
-    that it is also counted if the rows come from saved parts."""
+    """Line by line, with every check."""
     import pyarrow as pa
 
     users: dict[str, int] = {}
@@ -185,32 +178,30 @@ def _read_slow(
     user_codes, item_codes, times, ratings = array("q"), array("q"), array("d"), array("d")
     values = _values(file_handle, rules)
 
-    def checked(line: int, content: bytes, first: bool) -> tuple[str | None, str, float, float] | None:
-        try:
-            if (row := values(line, content, first)) is None:
-                return None
-            user, item, rating, time = row
-            names = rules.identifier(user, line, "user"), rules.identifier(item, line, "item")
-            return *names, rules.rating(rating, line), rules.time(time, line)
-        except WrongLine as error:
-            if not reading.bad_lines:
-                raise
-            return None, packed(error), 0.0, 0.0
+    def checked(line: int, content: bytes, first: bool) -> tuple[str, str, float, float] | None:
+        if (row := values(line, content, first)) is None:
+            return None
+        user, item, rating, time = row
+        names = raw_id(file_handle, line, user, "user"), raw_id(file_handle, line, item, "item")
+        return *names, rules.rating(rating, line), rules.time(time, line)
 
     bad = BadLines(file_handle.path.name, reading)
-    parts = ResumableRows(path, (pa.string(), pa.string(), pa.float64(), pa.float64()))
+    parts = ResumableRows(path, (pa.string(), pa.string(), pa.float64(), pa.float64()), bad)
     for user, item, rating, time in parts.rows(file_handle, checked, progress):
-        if user is None:
-            bad.add(unpacked(item), len(times) + bad.count + 1)
-            continue
         user_codes.append(users.setdefault(user, len(users)))
         item_codes.append(items.setdefault(item, len(items)))
         ratings.append(rating)
         times.append(time)
-    codes = (np.array(column, np.int64) for column in (user_codes, item_codes))
     left_out = bad.settle(len(times) + bad.count)
-    log = RawLog(list(users), list(items), *codes, times=np.array(times), ratings=np.array(ratings))
-    return replace(log, left_out=left_out)
+    return RawLog(
+        users=list(users),
+        items=list(items),
+        user_codes=np.array(user_codes, np.int64),
+        item_codes=np.array(item_codes, np.int64),
+        times=np.array(times),
+        ratings=np.array(ratings),
+        left_out=left_out,
+    )
 
 
 Row = tuple[object, object, object, object]
@@ -230,35 +221,29 @@ def _values(file_handle: RawFileHandle, rules: Rules) -> Callable[[int, bytes, b
             return user, item, rating, time
 
         return from_json
-    separator = "::" if spec.format == "colons" else ","
     places = [spec.columns.index(kind) for kind in KINDS]
     header = [spec.fields[kind] for kind in spec.columns] if spec.header else None
 
     def from_columns(line: int, content: bytes, first: bool) -> Row | None:
-        parts = decoded(file_handle, line, content).split(separator)
+        parts = fields_of(file_handle, line, content)
+        if first and parts == header:
+            return None
         if first:
-            if parts == header:
-                return None
-            check_header(file_handle, rules.release, parts, header)
-        if len(parts) != len(spec.columns):
-            message = f"{len(parts)} fields where {len(spec.columns)} are needed ({separator.join(spec.columns)})"
-            raise WrongLine(message, where=file_handle.at(line), hint="the file is damaged, or of another release")
+            _check_header(file_handle, rules.release, parts, header)
+        check_fields(file_handle, line, parts)
         user, item, rating, time = (parts[place] for place in places)
         return user, item, rating, time
 
     return from_columns
 
 
-def check_header(file_handle: RawFileHandle, release: Release, parts: list[str], header: list[str] | None) -> None:
+def _check_header(file_handle: RawFileHandle, release: Release, parts: list[str], header: list[str] | None) -> None:
     """The first line of a CSV file: the release's header, or data where it has none."""
+    message, hint = "", f"give the file of {release.title}"
     if header is not None:
-        hint = f"give the file of {release.title}"
-        raise InputError(f"the header is not {','.join(header)}", where=file_handle.at(1), hint=hint, code="bad-line")
-    if not any(any(sign.isdigit() for sign in part) for part in parts):
+        message = f"the header is not {','.join(header)}"
+    elif not any(sign.isdigit() for part in parts for sign in part):
         message = f"a header ({','.join(parts)}), where {release.title} has none"
-        raise InputError(
-            message,
-            where=file_handle.at(1),
-            hint="is it a file of another release? give that of this one",
-            code="bad-line",
-        )
+        hint = "is it a file of another release? give that of this one"
+    if message:
+        raise InputError(message, where=file_handle.at(1), hint=hint, code="bad-line")

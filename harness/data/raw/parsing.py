@@ -7,7 +7,6 @@ freed once it is cleaned; text of items that the k-core certainly removes is not
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,10 +21,10 @@ import orjson
 from harness.core.json_files import REFETCH
 from harness.data.dataset import ItemText
 from harness.data.download import Progress
-from harness.data.raw.releases import RawFile, Release, releases
+from harness.data.raw.releases import Release, releases
 from harness.data.raw.streams import RawFileHandle, ResumableRows, Row
-from harness.data.raw.text_cleaning import NoText, TextMode, fuller, item_text
-from harness.data.reading import PLAIN, BadLines, Reading
+from harness.data.readers.item_texts import NoText, TextMode, fuller, item_text
+from harness.data.reading import PLAIN, BadLines, Reading, WrongLine
 from harness.errors import InputError, quote
 
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -35,29 +34,35 @@ DEEPEST = 1 << 20  # bytes of a Python literal: real ones have some thousands
 FIRST_ID = re.compile(rb"\{'asin': '([^'\\]+)', ")
 
 
-class WrongLine(InputError):
-    """An error of one line of a raw file; other lines may be valid."""
-
-    code = "bad-line"
-
-
-def packed(error: InputError) -> str:
-    """A line's error as one text, which `unpacked` reverses."""
-    return json.dumps([error.what, error.where, error.hint, error.code])
-
-
-def unpacked(text: str) -> InputError:
-    """The error that `packed` has written."""
-    label, location, hint, code = json.loads(text)
-    return WrongLine(label, where=location, hint=hint, code=code)
-
-
 def decoded(file_handle: RawFileHandle, line: int, content: bytes) -> str:
     """A line as text, without its end: UTF-8, or, where it is not and the release has another encoding, that."""
     for encoding in dict.fromkeys(("utf-8", file_handle.spec.encoding)):
         with suppress(UnicodeDecodeError):
             return content.decode(encoding).rstrip("\r\n")
     raise WrongLine(f"not {file_handle.spec.encoding.upper()} text", where=file_handle.at(line), hint=REFETCH)
+
+
+def fields_of(file_handle: RawFileHandle, line: int, content: bytes) -> list[str]:
+    """The fields of a line of a file with columns, as many as there are."""
+    return decoded(file_handle, line, content).split("::" if file_handle.spec.format == "colons" else ",")
+
+
+def check_fields(file_handle: RawFileHandle, line: int, fields: list[str]) -> None:
+    """Raises `WrongLine` for more or fewer fields than the file has columns."""
+    columns = file_handle.spec.columns
+    if len(fields) != len(columns):
+        listed = ("::" if file_handle.spec.format == "colons" else ",").join(columns)
+        message = f"{len(fields)} fields where {len(columns)} are needed ({listed})"
+        raise WrongLine(message, where=file_handle.at(line), hint="the file is damaged, or of another release")
+
+
+def raw_id(file_handle: RawFileHandle, line: int, value: object, kind: str) -> str:
+    """The id of a user or an item, which must be text."""
+    if isinstance(value, str) and value.strip():
+        return value
+    message = "it is missing" if value is None else f"{quote(value)} is no id"
+    location = file_handle.at(line, file_handle.spec.fields.get(kind, kind))
+    raise WrongLine(message, where=location, hint=f"every line needs {'an item' if kind == 'item' else 'a user'}")
 
 
 def parsed(file_handle: RawFileHandle, line: int, content: bytes, parse: Callable[[bytes], Any]) -> Mapping[str, Any]:
@@ -98,24 +103,20 @@ def foreign(file_handle: RawFileHandle, release: Release, record: Mapping[str, A
     """Raises `InputError` where a record has fields of another release, and none that only this one has."""
     if not file_handle.spec.marks or any(mark in record for mark in file_handle.spec.marks):
         return
+    own = release.interactions if file_handle.spec in release.interactions else release.metadata
     candidates = [
         (sum(mark in record for mark in spec.marks), other, spec)
         for other in releases().values()
         for spec in (*other.interactions, *other.metadata)
-        if other.key != release.key or spec not in _alike(release, file_handle.spec)
+        if other.key != release.key or spec not in own
     ]
     count, other, spec = max(candidates, key=lambda entry: entry[0])
     if count:
         history = ", ".join(mark for mark in spec.marks if mark in record)
         expected, needed = (file.file.format(category="CATEGORY") for file in (spec, file_handle.spec))
         message = f"it has {history}, as {expected} of {other.title} has, and nothing that {needed} has"
-        raise InputError(
-            message, where=file_handle.at(1), hint=f"give the file of {release.title}", code="missing-column"
-        )
-
-
-def _alike(release: Release, spec: RawFile) -> tuple[RawFile, ...]:
-    return release.interactions if spec in release.interactions else release.metadata
+        hint = f"give the file of {release.title}"
+        raise InputError(message, where=file_handle.at(1), hint=hint, code="missing-column")
 
 
 def _unreadable(file_handle: RawFileHandle, line: int, content: bytes, error: BaseException) -> InputError:
@@ -127,9 +128,8 @@ def _unreadable(file_handle: RawFileHandle, line: int, content: bytes, error: Ba
     if file_handle.spec.format == "json":
         if text.startswith("{'"):
             label = "a Python literal, as in the metadata of Amazon Reviews 2014, where JSON is needed"
-            return InputError(
-                label, where=location, hint="give the file of the release that you prepare", code="bad-line"
-            )
+            hint = "give the file of the release that you prepare"
+            return InputError(label, where=location, hint=hint, code="bad-line")
         message = f"{error.msg}, character {error.pos + 1}" if isinstance(error, JSONDecodeError) else error
         return WrongLine(f"not JSON ({message})", where=location, hint=REFETCH)
     message = getattr(error, "msg", None) or error
@@ -178,38 +178,30 @@ def read_metadata(
     """
     import pyarrow as pa
 
-    place = {raw: code for code, raw in enumerate(requested.items)}
-    names = np.zeros(len(place), bool)
+    records = _Records(file_handle, release, {raw: code for code, raw in enumerate(requested.items)}, requested)
+    known = np.zeros(len(requested.items), bool)
     texts: dict[str, ItemText] = {}
     lines = unrated = 0
     duplicates: set[str] = set()
     types = (pa.string(), pa.string(), pa.string(), pa.string(), pa.list_(pa.string()))
-    bad, records = (
-        BadLines(file_handle.path.name, reading),
-        _Records(file_handle, release, place, requested, reading),
-    )
-    for raw, *text in ResumableRows(path, types).rows(file_handle, records.checked, progress):
-        if raw is None:
-            bad.add(unpacked(text[0]), lines + bad.count + 1)
-            continue
+    bad = BadLines(file_handle.path.name, reading)
+    for raw, *fields, categories in ResumableRows(path, types, bad).rows(file_handle, records.read, progress):
         lines += 1
-        if (code := place.get(raw)) is None:
+        if (code := records.place.get(raw)) is None:
             unrated += 1
             continue
-        names[code] = True
-        if text[0] is None:
+        known[code] = True
+        if categories is None:
             continue
-        current_item_text = ItemText(*text[:3], categories=tuple(text[3]))
-        if (previous := texts.get(raw)) is not None and previous != current_item_text:
+        text = ItemText(*fields, categories=tuple(categories))
+        if (previous := texts.get(raw)) is not None and previous != text:
             duplicates.add(raw)
-            current_item_text = (
-                current_item_text if requested.mode == "released" else fuller(previous, current_item_text)
-            )
-        texts[raw] = current_item_text
+            text = text if requested.mode == "released" else fuller(previous, text)
+        texts[raw] = text
     left_out = bad.settle(lines + bad.count)
     if not lines:
         raise InputError("the file describes no item", where=file_handle.name, hint=REFETCH, code="empty-data")
-    return Metadata(names, texts, lines, unrated, len(duplicates), left_out)
+    return Metadata(known, texts, lines, unrated, len(duplicates), left_out)
 
 
 @dataclass(frozen=True)
@@ -221,16 +213,6 @@ class _Records:
     release: Release
     place: Mapping[str, int]
     wanted: RequestedItems
-    reading: Reading
-
-    def checked(self, line: int, content: bytes, first: bool) -> Row:
-        """As `read`; for a wrong line a row without an id, with the error in place of the title."""
-        try:
-            return self.read(line, content, first)
-        except WrongLine as error:
-            if not self.reading.bad_lines:
-                raise
-            return None, packed(error), None, None, None
 
     def read(self, line: int, content: bytes, first: bool) -> Row:
         raw, record = self._record(line, content, first)
@@ -250,24 +232,14 @@ class _Records:
         if spec.format == "literal" and not first and (raw := self._skipped(line, content)) is not None:
             return raw, None
         if spec.format == "colons":
-            parts = decoded(self.found, line, content).split("::")
-            if len(parts) != len(spec.columns):
-                message = f"{len(parts)} fields where {len(spec.columns)} are needed ({'::'.join(spec.columns)})"
-                raise WrongLine(message, where=self.found.at(line), hint=REFETCH)
-            record: Mapping[str, Any] = dict(zip(spec.columns, parts, strict=True))
+            fields = fields_of(self.found, line, content)
+            check_fields(self.found, line, fields)
+            record: Mapping[str, Any] = dict(zip(spec.columns, fields, strict=True))
         else:
             record = parsed(self.found, line, content, literal if spec.format == "literal" else orjson.loads)
             if first:
                 foreign(self.found, self.release, record)
-        return self._id(line, record), record
-
-    def _id(self, line: int, record: Mapping[str, Any]) -> str:
-        name = self.found.spec.fields.get("item", "item")
-        raw = record.get(name)
-        if isinstance(raw, str) and raw.strip():
-            return raw
-        message = "it is missing" if raw is None else f"{quote(raw)} is no id"
-        raise WrongLine(message, where=self.found.at(line, name), hint="every line needs an item")
+        return raw_id(self.found, line, record.get(spec.fields.get("item", "item")), "item"), record
 
     def _skipped(self, line: int, content: bytes) -> str | None:
         """The id of an item whose text is not requested, if the line begins with the id and is complete."""

@@ -4,7 +4,7 @@ Read the interactions, drop repeats of a user's item, drop items without metadat
 by a written tie rule, ids by first appearance; then the text of the remaining items. The settings of each release are
 in `releases.yaml`.
 
-Also compares the counts with published ones, and measures how many interactions have equal timestamps.
+`Request` has the options of `harness data prepare`; `settings_of` says which of them determine the result.
 """
 
 from __future__ import annotations
@@ -18,61 +18,96 @@ from typing import Any
 import numpy as np
 
 from harness.core.hashing import fingerprint
-from harness.data.dataset import Dataset, ItemText
+from harness.data.dataset import NOT_IN_NAMES, Dataset, ItemText
 from harness.data.download import Progress
 from harness.data.local_store import StoredDataset, find, load, provenance, save_dataset, staging_dir, unfinished
-from harness.data.raw.filters import FilteredRows, Ordered, first_of_each, in_order, k_core
+from harness.data.raw.filters import FILE_RULE, HASH_RULE, FilteredRows, Ordered, first_of_each, in_order, k_core
 from harness.data.raw.interactions import RawLog, instant, read_log
 from harness.data.raw.parsing import Metadata, RequestedItems, read_metadata
-from harness.data.raw.releases import Published, RawSet, resolve
-from harness.data.raw.request import Request, name_of, settings_of
+from harness.data.raw.releases import RawSet, resolve
 from harness.data.raw.streams import RawFileHandle, download, locate
-from harness.data.raw.text_cleaning import TextMode
+from harness.data.readers.item_texts import TextMode
 from harness.data.readers.times import day
-from harness.data.reading import PLAIN, Reading
+from harness.data.reading import BAD_LINES, PLAIN, Reading
+from harness.data.statistics import compared, ties
 from harness.errors import InputError
 
-MEAN_DIGITS = 2  # of a published mean length
+RULES = 1  # of the steps of `prepare`: bumped, with a dated line here, by whatever can change their result
 SCHEMA = 1  # of provenance.json
 NOT_IN_METADATA = "without metadata dropped"
 OTHER = "not"
 SUSPICIOUS = 0.5  # share of interactions whose loss for want of metadata is worth a warning
 
 
-def compared(dataset: Dataset, published: Sequence[Published]) -> list[dict[str, Any]]:
-    """One line a published figure: `what`, `published`, `here`, `difference` (here - published; 0 where the figure was
-    rounded and ours rounds to it) and whose figure it is."""
-    current = {"users": len(dataset.users), "items": len(dataset.items), "interactions": dataset.interactions}
-    mean = dataset.interactions / max(len(dataset.users), 1)
-    lines = []
-    for entry in published:
-        for message, actual in current.items():
-            if (stated := getattr(entry, message)) is not None:
-                unit = entry.rounded.get(message, 1)
-                rounds = abs(actual - stated) <= unit / 2 if unit > 1 else actual == stated
-                lines.append(_line(message, stated, actual, 0 if rounds else actual - stated, entry.source))
-        if entry.mean_length is not None:
-            actual = round(mean, MEAN_DIGITS)
-            difference = round(actual - entry.mean_length, MEAN_DIGITS)
-            lines.append(_line("mean length", entry.mean_length, actual, difference, entry.source))
-    return lines
+@dataclass(frozen=True)
+class Request:
+    """The options of the command. `tie_seed` None: the release's own tie rule. `since` and `until` are dates that take
+    the place of the release's window; `bad_lines` is the share of lines that may be wrong."""
+
+    name: str
+    raw: Path | None = None
+    tie_seed: int | None = None
+    text: TextMode = "clean"
+    since: str | None = None
+    until: str | None = None
+    bad_lines: float = BAD_LINES
 
 
-def _line(message: str, published: float, current: float, difference: float, source: str) -> dict[str, Any]:
-    return {"what": message, "published": published, "here": current, "difference": difference, "source": source}
+def settings_of(data: RawSet, request: Request) -> dict[str, Any]:
+    """Everything besides the raw files that determines the result: the release's steps, the tie rule, the text."""
+    release = data.release
+    seed = _default_seed(data) if request.tie_seed is None else request.tie_seed
+    extra = {field for spec in release.metadata for field in spec.extra} if request.text == "clean" else ()
+    return {
+        "rules": RULES,
+        "release": release.key,
+        "category": data.category,
+        "dedupe": release.dedupe,
+        "with_metadata": release.with_metadata,
+        "core": release.core,
+        "rating_above": release.rating_above,
+        "window": _window(data, request),
+        "tie_seed": seed,
+        "tie_rule": FILE_RULE if seed is None else HASH_RULE.format(seed=seed),
+        "text": request.text,
+        **({"extra_text": sorted(extra)} if extra else {}),  # appended to the description
+    }
 
 
-def ties(dataset: Dataset) -> dict[str, Any]:
-    """Shares between 0 and 1: interactions with the timestamp of the one before them in their sequence, and test and
-    validation items of which that is true (users with 3 or more interactions)."""
-    assert dataset.timestamps is not None
-    times, offsets = dataset.timestamps, dataset.sequences.offsets
-    same = np.zeros(len(times), bool)
-    same[1:] = times[1:] == times[:-1]
-    same[offsets[:-1]] = False
-    ends = offsets[1:][dataset.sequences.lengths >= 3]
-    counted = {"interactions": same, "test_items": same[ends - 1], "validation_items": same[ends - 2]}
-    return {name: round(float(result.mean()), 6) if len(result) else 0.0 for name, result in counted.items()}
+def _default_seed(data: RawSet) -> int | None:
+    """The tie seed of the release's own tie rule; None where lines decide."""
+    return 0 if data.release.ties == "hash" else None
+
+
+def _window(data: RawSet, request: Request) -> list[str] | None:
+    """First and last time of the interactions that are used; None for all. Raises `InputError` for invalid dates, and
+    if the first is after the last."""
+    release, since, until = data.release, request.since or data.since, request.until or data.until
+    if since is None and until is None:
+        return list(release.window) if release.window else None
+    first, last = since or release.between[0], until or release.between[1]
+    for option, text in (("--since", first), ("--until", last)):
+        try:
+            instant(text)
+        except ValueError as error:
+            message, hint = f"{text!r} is no date", "write 2018-01-31"
+            raise InputError(message, where=option, hint=hint, code="bad-setting") from error
+    if len(last) == len("2018-01-31"):
+        last = f"{last} 23:59:59"  # the whole of the last day
+    if instant(first) > instant(last):
+        message, hint = f"{first} lies behind {last}", "give the earlier date first"
+        raise InputError(message, where="--since", hint=hint, code="bad-setting")
+    return [first, last]
+
+
+def name_of(data: RawSet, request: Request) -> str:
+    """The name of the data set; another tie order or text mode is part of it."""
+    name = data.name
+    for word, date in (("from", request.since), ("to", request.until)):
+        name += f"-{word}-{NOT_IN_NAMES.sub('', date)}" if date else ""
+    if request.tie_seed not in (None, _default_seed(data)):
+        name += f"-tie{request.tie_seed}"
+    return name if request.text == "clean" else f"{name}-{request.text}"
 
 
 @dataclass(frozen=True)
@@ -93,9 +128,9 @@ class Work:
     folder: Path | None = None
     reading: Reading = PLAIN
 
-    def part(self, name: str) -> Path | None:
-        """The folder of one file's rows."""
-        return self.folder and self.folder / name
+    def options(self, kind: str) -> tuple[Progress | None, Path | None, Reading]:
+        """The last parameters of `read_log` and `read_metadata`."""
+        return self.progress, self.folder and self.folder / kind, self.reading
 
 
 def prepare(request: Request, progress: Progress | None = None) -> Prepared:
@@ -107,9 +142,14 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     data = resolve(request.name)
     settings = settings_of(data, request)
     name = name_of(data, request)
-    entries = {kind: _file(data, kind, request.raw, progress) for kind in ("interactions", "metadata")}
+    folder = request.raw and request.raw.expanduser()
+    entries = {
+        kind: locate(data, kind, folder) if folder is not None else download(data, kind, progress)
+        for kind in ("interactions", "metadata")
+    }
     raw = [file.record() for file in entries.values()]
-    made_of = {"settings": settings, "raw": raw, "checksums": _checksums(data, raw)}
+    checksums = _checksums(data, raw)
+    made_of = {"settings": settings, "raw": raw, "checksums": checksums}
     if not unfinished(name) and (previous := _before(name, made_of)) is not None:
         return previous
     with staging_dir(name, fingerprint(SCHEMA, made_of)) as folder:
@@ -118,13 +158,9 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
         work = Work(progress, folder, Reading(bad_lines=request.bad_lines))
         dataset, fields = build(data, entries, settings, work)
         dataset = replace(dataset, name=name)
-        story = {
-            "schema": SCHEMA,
-            "name": name,
-            **made_of,
-            **fields,
-            "warnings": [*_others(made_of), *fields["warnings"]],
-        }
+        warnings = [f"{file}: its SHA-256 is {text}" for file, text in checksums.items() if text.startswith(OTHER)]
+        warnings += fields.pop("warnings")
+        story = {"schema": SCHEMA, "name": name, **made_of, **fields, "warnings": warnings}
         stored_dataset = save_dataset(dataset, story, licence=data.release.licence, description=data.title)
     return Prepared(stored_dataset, story, fresh=True)
 
@@ -137,15 +173,14 @@ def build(
 ) -> tuple[Dataset, dict[str, Any]]:
     """The data set from its two raw files, and what was done."""
     work = work or Work()
-    log = read_log(entries["interactions"], data.release, work.progress, work.part("interactions"), work.reading)
+    log = read_log(entries["interactions"], data.release, *work.options("interactions"))
     rows = _published_start(FilteredRows.of(log), data, settings["window"])
     metadata = _metadata(entries, data, rows, settings["text"], work)
     rows = _published_end(rows, data, metadata)
     _not_empty(rows, data, entries["interactions"])
     ordered = in_order(rows, settings["tie_seed"])
     _in_time(ordered, entries["interactions"])
-    dataset = _dataset(data, ordered, metadata, rows.history)
-    dataset = replace(dataset, notes=(settings["tie_rule"],))
+    dataset = _dataset(data, ordered, metadata, rows.history, settings["tie_rule"])
     return dataset, _story(data, rows, metadata, dataset)
 
 
@@ -157,17 +192,11 @@ def _checksums(data: RawSet, raw: Sequence[Mapping[str, Any]]) -> dict[str, str]
         checksum = data.release.known.get(file)
         if checksum is None:
             entries[file] = "held to nothing: none is known"
+        elif entry["sha256"] == checksum.sha256:
+            entries[file] = "the published one"
         else:
-            same = entry["sha256"] == checksum.sha256
-            entries[file] = (
-                "the published one" if same else f"{OTHER} {checksum.sha256[:16]}…, that of the published file"
-            )
+            entries[file] = f"{OTHER} {checksum.sha256[:16]}…, that of the published file"
     return entries
-
-
-def _others(made_of: Mapping[str, Any]) -> list[str]:
-    checksums: Mapping[str, str] = made_of["checksums"]
-    return [f"{file}: its SHA-256 is {message}" for file, message in checksums.items() if message.startswith(OTHER)]
 
 
 def _before(name: str, made_of: Mapping[str, Any]) -> Prepared | None:
@@ -180,10 +209,6 @@ def _before(name: str, made_of: Mapping[str, Any]) -> Prepared | None:
     except InputError:
         return None
     return Prepared(entry, fields, fresh=False)
-
-
-def _file(data: RawSet, kind: str, raw: Path | None, progress: Progress | None) -> RawFileHandle:
-    return locate(data, kind, raw.expanduser()) if raw is not None else download(data, kind, progress)
 
 
 def _published_start(rows: FilteredRows, data: RawSet, window: Sequence[str] | None) -> FilteredRows:
@@ -209,20 +234,15 @@ def _metadata(
 ) -> Metadata:
     """Reads the metadata, with the texts of items that have enough interactions before the k-core."""
     log: RawLog = rows.log
-    mask = rows.counts()[1] >= data.release.core
-    requested_items = RequestedItems(log.items, mask, text)
-    metadata = read_metadata(
-        entries["metadata"], data.release, requested_items, work.progress, work.part("metadata"), work.reading
-    )
+    requested = RequestedItems(log.items, rows.counts()[1] >= data.release.core, text)
+    metadata = read_metadata(entries["metadata"], data.release, requested, *work.options("metadata"))
     if not metadata.known.any():
-        message = entries["interactions"].name
-        swapped = " (its columns of users and items may have changed places, as in the release of 2014)"
-        label = f"it describes none of the {len(log.items):,} items of {message}"
+        message = f"it describes none of the {len(log.items):,} items of {entries['interactions'].name}"
         users = RequestedItems(log.users, np.zeros(len(log.users), bool))
-        swap = read_metadata(entries["metadata"], data.release, users, reading=work.reading)
-        label += swapped if swap.known.any() else ""
+        if read_metadata(entries["metadata"], data.release, users, reading=work.reading).known.any():
+            message += " (its columns of users and items may have changed places, as in the release of 2014)"
         hint = "give two files of the same release and category"
-        raise InputError(label, where=entries["metadata"].name, hint=hint, code="empty-data")
+        raise InputError(message, where=entries["metadata"].name, hint=hint, code="empty-data")
     return metadata
 
 
@@ -248,13 +268,9 @@ def _in_time(ordered: Ordered, file_handle: RawFileHandle) -> None:
     users = ordered.sequences.rows()
     if not ((users[1:] == users[:-1]) & (ordered.times[1:] != ordered.times[:-1])).any():
         message = "the timestamps never differ within any user: they state no order in time"
+        location = f"{file_handle.name} field {file_handle.spec.fields.get('time', 'time')!r}"
         hint = "give the file with the true times, as it was published"
-        raise InputError(
-            message,
-            where=f"{file_handle.name} field {file_handle.spec.fields.get('time', 'time')!r}",
-            hint=hint,
-            code="no-time-order",
-        )
+        raise InputError(message, where=location, hint=hint, code="no-time-order")
 
 
 def _warnings(rows: FilteredRows) -> list[str]:
@@ -267,11 +283,11 @@ def _warnings(rows: FilteredRows) -> list[str]:
     return []
 
 
-def _dataset(data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequence[Mapping[str, Any]]) -> Dataset:
-    values = [
-        (f"{kind} of the raw file that the steps took away (see provenance.json)", history[0][kind] - history[-1][kind])
-        for kind in ("users", "items")
-    ]
+def _dataset(
+    data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequence[Mapping[str, Any]], tie_rule: str
+) -> Dataset:
+    dropped = {kind: history[0][kind] - history[-1][kind] for kind in ("users", "items")}
+    reason = "of the raw file that the steps took away (see provenance.json)"
     return Dataset(
         name=data.name,
         users=ordered.users,
@@ -280,7 +296,8 @@ def _dataset(data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequen
         timestamps=ordered.times,
         text=tuple(metadata.texts.get(item, ItemText()) for item in ordered.items),
         source=f"{data.title}, prepared from its raw files",
-        lost=tuple((reason, count) for reason, count in values if count),
+        notes=(tie_rule,),
+        lost=tuple((f"{kind} {reason}", count) for kind, count in dropped.items() if count),
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import shutil
 import zipfile
 import zlib
@@ -20,39 +21,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 from harness.core.environment import cache_dir
 from harness.core.files import write_atomic
 from harness.core.json_files import REFETCH, BoundedDecompressor
 from harness.core.timer import CheckpointTimer
-from harness.data.download import Progress, RemoteFile, fetch, sha256_of
+from harness.data.download import Progress, RemoteFile, byte_bar, fetch, sha256_of
 from harness.data.raw.releases import RawFile, RawSet
 from harness.data.readers.parquet_tables import read_parquet
+from harness.data.reading import BadLines, WrongLine
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-TOLD = 1 << 22  # bytes of a file between two steps of its bar
 BUFFER = 1 << 20
 LONGEST_LINE = 1 << 24  # bytes; the longest of the public files have some 100,000
 MOST = 500_000  # rows that wait in memory for their part, whatever the time
 LINE, WHOLE = b"line", b"whole"
-
-
-class Silent:
-    """Shows no progress."""
-
-    def open(self, name: str, total: int | None) -> Silent:
-        return self
-
-    def close(self, stage: Any) -> None:
-        pass
-
-    def advance(self, steps: int = 1, **text: float | str) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -96,27 +84,26 @@ class RawFileHandle:
         Raises `InputError` with the last line read if the archive is damaged or truncated.
         """
         number = 0
-        with _translated(self, lambda: number), self.opened() as (content, file), _shown(self, progress) as show:
+        size, bar = self.path.stat().st_size, f"read {self.path.name} (MiB)"
+        with (
+            _translated(self, lambda: number),
+            self.opened() as (content, file),
+            byte_bar(progress, bar, 1 << 20, size) as reach,
+        ):
             for number, line in enumerate(iter(partial(content.readline, LONGEST_LINE + 1), b""), start=1):
                 if len(line) > LONGEST_LINE:
-                    raise InputError(
-                        f"a line of more than {LONGEST_LINE:,} bytes",
-                        where=self.at(number),
-                        hint=REFETCH,
-                        code="too-large",
-                    )
+                    message = f"a line of more than {LONGEST_LINE:,} bytes"
+                    raise InputError(message, where=self.at(number), hint=REFETCH, code="too-large")
                 if not number & 16383:
-                    show(file.tell())
+                    reach(file.tell())
                 if not line.isspace():
                     yield number, line
-
-
-class _Line(Protocol):
-    def __call__(self) -> int: ...
+            reach(size)
 
 
 @contextmanager
-def _translated(file_handle: RawFileHandle, line: _Line) -> Iterator[None]:
+def _translated(file_handle: RawFileHandle, line: Callable[[], int]) -> Iterator[None]:
+    """Errors of a damaged archive, with the number of the last line that was read."""
     try:
         yield
     except EOFError as error:
@@ -124,37 +111,14 @@ def _translated(file_handle: RawFileHandle, line: _Line) -> Iterator[None]:
         raise InputError(message, where=file_handle.at(line() + 1), hint=REFETCH, code="bad-file") from error
     except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         location = file_handle.at(line()) if line() else file_handle.name
-        raise InputError(
-            f"the compressed file is broken ({error})", where=location, hint=REFETCH, code="bad-file"
-        ) from error
+        message = f"the compressed file is broken ({error})"
+        raise InputError(message, where=location, hint=REFETCH, code="bad-file") from error
     except KeyError as error:  # a zip archive without the member
-        raise InputError(
-            f"the archive has no {file_handle.member}", where=str(file_handle.path), hint=REFETCH, code="missing-file"
-        ) from error
+        message, location = f"the archive has no {file_handle.member}", str(file_handle.path)
+        raise InputError(message, where=location, hint=REFETCH, code="missing-file") from error
     except OSError as error:
-        raise InputError(
-            f"the file cannot be read ({error.strerror or error})", where=file_handle.name, code="unreadable-file"
-        ) from error
-
-
-@contextmanager
-def _shown(file_handle: RawFileHandle, progress: Progress | None) -> Iterator[Any]:
-    """Yields a function that takes the position in the file and updates the progress bar."""
-    current_progress = progress or Silent()
-    stage = current_progress.open(f"read {file_handle.path.name} (MiB)", -(-file_handle.path.stat().st_size >> 20))
-    done = 0
-
-    def reach(position: int) -> None:
-        nonlocal done
-        if (now := position >> 20) > done:
-            stage.advance(now - done)
-            done = now
-
-    try:
-        yield reach
-        reach(file_handle.path.stat().st_size)
-    finally:
-        current_progress.close(stage)
+        message = f"the file cannot be read ({error.strerror or error})"
+        raise InputError(message, where=file_handle.name, code="unreadable-file") from error
 
 
 def locate(data: RawSet, kind: str, raw: Path) -> RawFileHandle:
@@ -164,9 +128,8 @@ def locate(data: RawSet, kind: str, raw: Path) -> RawFileHandle:
     """
     specs: tuple[RawFile, ...] = getattr(data.release, kind)
     if not raw.is_dir():
-        raise InputError(
-            "no such folder", where=str(raw), hint="give the folder that holds the raw files", code="missing-file"
-        )
+        hint = "give the folder that holds the raw files"
+        raise InputError("no such folder", where=str(raw), hint=hint, code="missing-file")
     for spec in specs:
         name = spec.file.format(category=data.category)
         other = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
@@ -179,7 +142,11 @@ def locate(data: RawSet, kind: str, raw: Path) -> RawFileHandle:
     names = " or ".join(spec.file.format(category=data.category) for spec in specs)
     folders = sorted({folder for spec in specs for folder in spec.folders if folder})
     inside = f", nor in {'/, '.join(folders)}/" if folders else ""
-    raise InputError(f"no {names}{inside}", where=str(raw), hint=_source(data, specs[0]), code="missing-file")
+    hint = f"get it from {data.release.homepage}"
+    if specs[0].urls:
+        url = specs[0].urls[0].format(category=data.category)
+        hint = f"put it there (from {url}), or leave out --raw to download it"
+    raise InputError(f"no {names}{inside}", where=str(raw), hint=hint, code="missing-file")
 
 
 def download(data: RawSet, kind: str, progress: Progress | None) -> RawFileHandle:
@@ -199,55 +166,69 @@ def download(data: RawSet, kind: str, progress: Progress | None) -> RawFileHandl
     raise InputError(message, where=data.name, hint=data.how_to_get, code="not-available")
 
 
-def _source(data: RawSet, spec: RawFile) -> str:
-    if not spec.urls:
-        return f"get it from {data.release.homepage}"
-    url = spec.urls[0].format(category=data.category)
-    return f"put it there (from {url}), or leave out --raw to download it"
-
-
 Row = tuple[Any, ...]
 Read = Callable[[int, bytes, bool], Row | None]
 
 
+def packed(error: InputError) -> str:
+    """A line's error as one text, which `unpacked` reverses."""
+    return json.dumps([error.what, error.where, error.hint, error.code])
+
+
+def unpacked(text: str) -> InputError:
+    """The error that `packed` has written."""
+    what, location, hint, code = json.loads(text)
+    return WrongLine(what, where=location, hint=hint, code=code)
+
+
 @dataclass
 class ResumableRows:
-    """Parts of one pass in `folder` (None: nowhere), a column for each value of a row, of these Arrow types.
+    """Parts of one pass in `folder` (None: nowhere), a column for each value of a row, of these Arrow types; the first
+    value is never None, the first two are text.
 
     `rows` yields each row of the file once: the saved ones, then those that `read` parses from the following lines
-    (None for a line without a row; its third argument is true for the file's first line that is not blank). The caller
+    (None for a line without a row; its third argument is true for the file's first line that is not blank). Wrong lines
+    go to `bad`; they are saved too, as a row of None and the error, so that a resumed pass counts them. The caller
     holds the lock of the folder, whose name depends on everything that determines the rows.
     """
 
     folder: Path | None
     types: Sequence[pa.DataType]
+    bad: BadLines
     _waiting: list[Row] = field(default_factory=list)
     _number: int = 0
     _pace: CheckpointTimer = field(default_factory=CheckpointTimer)
 
     def rows(self, file_handle: RawFileHandle, read: Read, progress: Progress | None = None) -> Iterator[Row]:
-        """Raises `InputError` for the first wrong line (saved parts are deleted) and for errors of the disk (parts
-        remain)."""
-        progress_value, text = 0, False
+        """Raises `InputError` where more lines are wrong than may be and for a file of another release (saved parts are
+        deleted), and for errors of the disk (parts remain)."""
+        for number, row in enumerate(self._saved_and_rest(file_handle, read, progress), start=1):
+            if row[0] is None:
+                self.bad.add(unpacked(row[1]), number)
+            else:
+                yield row
+
+    def _saved_and_rest(self, file_handle: RawFileHandle, read: Read, progress: Progress | None) -> Iterator[Row]:
+        last, is_whole = 0, False
         for path in self._paths():
             if (part := self._part(path)) is None:
                 break
-            table, progress_value, text = part
+            table, last, is_whole = part
             self._number += 1
             yield from zip(*(column.to_pylist() for column in table.columns), strict=True)
         for path in self._paths()[self._number :]:
             path.unlink()  # damaged, or behind one that is
-        if text:
+        if is_whole:
             return
-        line = progress_value
-        for line, row in self._rest(file_handle, read, progress_value, progress):
+        rest = self._rest(file_handle, read, last, progress)
+        for last, row in rest:
             yield row
             if self.folder is not None:
                 self._waiting.append(row)
                 if len(self._waiting) >= MOST or self._pace.due:
-                    self._write(line, is_whole=False)
+                    self._write(last, is_whole=False)
         if self._number:
-            self._write(line, is_whole=True)
+            self._write(last, is_whole=True)
 
     def _rest(
         self, file_handle: RawFileHandle, read: Read, number: int, progress: Progress | None
@@ -255,10 +236,17 @@ class ResumableRows:
         first = not number
         try:
             for line, content in file_handle.lines(progress):
-                if line > number:
-                    row, first = read(line, content, first), False
-                    if row is not None:
-                        yield line, row
+                if line <= number:
+                    continue
+                try:
+                    row = read(line, content, first)
+                except WrongLine as error:
+                    if not self.bad.reading.bad_lines:
+                        raise
+                    row = (None, packed(error), *[None] * (len(self.types) - 2))
+                first = False
+                if row is not None:
+                    yield line, row
         except InputError:
             if self.folder is not None:
                 shutil.rmtree(self.folder, ignore_errors=True)

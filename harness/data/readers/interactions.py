@@ -5,6 +5,7 @@ Ids are numbered by first appearance; rows are sorted by time, ties by the order
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,21 +15,19 @@ import numpy as np
 
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.ragged import RaggedArray
+from harness.data.readers.item_texts import catalogue_texts
 from harness.data.readers.times import SECONDS, UNDECIDED, Times, number, read_times
-from harness.data.reading import EXAMPLES, BadLines, Reading
+from harness.data.reading import EXAMPLES, PLAIN, BadLines, Reading, WrongLine
+from harness.data.statistics import repeats
 from harness.errors import InputError, truncate
 
 TIE_RULE = "order within a user: by timestamp, equal timestamps by line in the file"
-UNUSED = "items that stand only in the item file"
 FILE_RULE = "order within a user: by line in the file, as --order file says; timestamps are not used"
-WITHOUT_TIME = "; or say --order file where the order of rows is the order in time"
 LEFT_OUT = "lines of the interactions file that are wrong"
-MISSING = frozenset(
-    ("NA", "N/A", "<NA>", "nan", "NaN", "null", "NULL", "None", "\\N")
-)  # no ids, whoever wrote the file
+# no ids, whoever wrote the file
+MISSING = frozenset(("NA", "N/A", "<NA>", "nan", "NaN", "null", "NULL", "None", "\\N"))
 _WHOLE = re.compile(r"\d+(\.0)?", re.ASCII)
 _ROUNDED = re.compile(r"\d(\.\d+)?[eE]\+\d\d+", re.ASCII)  # 9.78E+12: a spreadsheet or a statistics program wrote it
-ORDER_HINT = "give the true times, or say --order file where the order of lines is the order in time"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Log:
     unit: str = "line"
     fields: Mapping[str, str] = field(default_factory=dict)
     ratings: Sequence[str] | np.ndarray | None = None
-    reading: Reading = field(default_factory=Reading)
+    reading: Reading = PLAIN
     bad: BadLines | None = None
     notes: tuple[str, ...] = ()
     item_file: ItemFile | None = None
@@ -67,69 +66,54 @@ class Log:
     def _dataset(self, name: str, text: Mapping[str, ItemText] | None, source: str) -> Dataset:
         bad = self.bad or BadLines(self.path.name, self.reading)
         lines = len(self.users) + bad.count
-        mask, read = self._sound(bad)
+        rows, times = self._sound(bad)
         left_out = bad.settle(lines)
-        low = self._rated_low(mask)
-        mask = mask[~low]
-        if not len(mask):
-            label = f"no interaction is rated {self.reading.min_rating:g} or more" if low.any() else "no rows"
-            raise InputError(
-                label, where=str(self.path), hint="give a lower --min-rating" if low.any() else None, code="empty-data"
-            )
-        current_dataset = self._made(name, text, source, (mask, None if read is None else read.seconds[mask]))
-        pair = ((LEFT_OUT, bad.count),) if bad.count else ()
-        pair += ((f"interactions rated below {self.reading.min_rating:g}", int(low.sum())),) if low.any() else ()
-        warnings = (*left_out, *(read.warnings() if read else ()), *current_dataset.warnings)
-        message = (*(read.notes() if read else ()), *warnings, *self._ratings_note(), *self.notes)
+        low = self._rated_low(rows)
+        rows, minimum = rows[~low], self.reading.min_rating
+        lost = {LEFT_OUT: bad.count, f"interactions rated below {minimum or 0:g}": int(low.sum())}
+        if not len(rows):
+            message, hint = "no rows", None
+            if low.any():
+                message, hint = f"no interaction is rated {minimum:g} or more", "give a lower --min-rating"
+            raise InputError(message, where=str(self.path), hint=hint, code="empty-data")
+        dataset = self._numbered(name, rows, None if times is None else times.seconds[rows])
+        texts, text_notes, unused, strange = catalogue_texts(dataset.items, text)
+        notes: list[str] = [FILE_RULE if times is None else TIE_RULE, *repeat_notes(dataset), *text_notes]
+        warnings = (*left_out, *(times.warnings() if times else ()), *strange)
+        notes += [*(times.notes() if times else ()), *warnings]
+        if self.ratings is not None and minimum is None:
+            notes.append("ratings are not used: every interaction counts alike (--min-rating leaves out lower ones)")
         return replace(
-            current_dataset,
-            notes=(*current_dataset.notes, *message),
-            lost=(*pair, *current_dataset.lost),
+            dataset,
+            text=texts,
+            source=source,
+            notes=(*notes, *self.notes),
+            lost=(*((reason, count) for reason, count in lost.items() if count), *unused),
             warnings=warnings,
         )
 
-    def _made(
-        self,
-        name: str,
-        text: Mapping[str, ItemText] | None,
-        source: str,
-        rows: tuple[np.ndarray, np.ndarray | None],
-    ) -> Dataset:
-        """The data set of the rows that count, with their times."""
-        mask, times = rows
-        places: list[int] = mask.tolist()
-        given_users, given_items = [self.users[row] for row in places], [self.items[row] for row in places]
-        users, user_rows = numbered(given_users)
-        names = set(given_items)
+    def _numbered(self, name: str, rows: np.ndarray, times: np.ndarray | None) -> Dataset:
+        """The data set of the rows that count, with their times, still without texts."""
+        places: list[int] = rows.tolist()
+        raw_users, raw_items = [self.users[row] for row in places], [self.items[row] for row in places]
+        users, user_rows = numbered(raw_users)
+        names = set(raw_items)
         listed = [item for item in self.catalogue if item in names]
-        items, item_rows = numbered([*listed, *given_items])
+        items, item_rows = numbered([*listed, *raw_items])
         item_rows = item_rows[len(listed) :]
         order = np.argsort(user_rows, kind="stable") if times is None else np.lexsort((times, user_rows))
         if times is not None:
             self._check_order(times[order], user_rows[order])
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(user_rows, minlength=len(users)))])
-        sequences = RaggedArray(item_rows[order], offsets)
-        texts, notes, values = texts_of(items, text)
-        return Dataset(
-            name=name,
-            users=users,
-            items=items,
-            sequences=sequences,
-            timestamps=None if times is None else times[order],
-            text=texts,
-            source=source,
-            notes=(FILE_RULE if times is None else TIE_RULE, *repeat_notes(sequences, len(items)), *notes),
-            lost=values,
-            item_file=self.item_file,
-            warnings=strange_items(items, text),
-        )
+        sequences = RaggedArray.of_lengths(item_rows[order], np.bincount(user_rows, minlength=len(users)))
+        times = None if times is None else times[order]
+        return Dataset(name, users, items, sequences, timestamps=times, item_file=self.item_file)
 
     def _sound(self, bad: BadLines) -> tuple[np.ndarray, Times | None]:
         """The rows that have a user, an item and a time; and all times."""
         wrong = np.zeros(len(self.users), bool)
         for kind, ids in (("user", self.users), ("item", self.items)):
             invalid = {raw for raw in set(ids) if not raw.strip() or (not self.exact and _ROUNDED.fullmatch(raw))}
-            for row in [row for row, raw in enumerate(ids) if raw in invalid] if invalid else ():
+            for row in (row for row, raw in enumerate(ids) if raw in invalid) if invalid else ():
                 if not wrong[row]:
                     bad.add(self._no_id(row, kind, ids[row]))
                 wrong[row] = True
@@ -137,7 +121,8 @@ class Log:
             return np.flatnonzero(~wrong), None
         read = read_times(self.timestamps, in_seconds=self.in_seconds)
         timeless = np.flatnonzero(~np.isfinite(read.seconds) & ~wrong)
-        bad.add_all(self._no_time(row, read.unit) for row in timeless[:EXAMPLES].tolist())
+        for row in timeless[:EXAMPLES].tolist():
+            bad.add(self._no_time(row, read.unit))
         bad.count += max(0, len(timeless) - EXAMPLES)
         wrong[timeless] = True
         self._check_constant(read.seconds[~wrong])
@@ -147,35 +132,33 @@ class Log:
         message, hint = f"empty {kind} id", "give every row one (NA, nan, null and \\N count as empty)"
         if raw.strip():
             message, hint = f"{kind} id {raw!r} is a rounded number", "write ids with all their digits, as text"
-        return InputError(message, where=self._at(row, kind), hint=hint, code="bad-line")
+        return WrongLine(message, where=self._at(row, kind), hint=hint)
 
     def _no_time(self, row: int, unit: str) -> InputError:
+        raw = self.timestamps[row]
+        message = f"timestamp {truncate(repr(raw)) if isinstance(raw, str) else raw}"
         if unit == UNDECIDED:
-            label = f"timestamp {_shown(self.timestamps[row])} may begin with the day or with the month"
-            hint = "write dates as 2018-01-31"
-            return InputError(label, where=self._at(row, "timestamp"), hint=hint, code="bad-line")
-        message = "" if unit == SECONDS else f", which most of the column has ({unit})"
-        label = f"timestamp {_shown(self.timestamps[row])} is not a number of {SECONDS}, nor another time{message}"
-        hint = "give each row a time between 1970 and 2100, all in one unit, or dates as 2018-01-31"
-        return InputError(label, where=self._at(row, "timestamp"), hint=hint, code="bad-line")
+            message, hint = f"{message} may begin with the day or with the month", "write dates as 2018-01-31"
+        else:
+            other = "" if unit == SECONDS else f", which most of the column has ({unit})"
+            message = f"{message} is not a number of {SECONDS}, nor another time{other}"
+            hint = "give each row a time between 1970 and 2100, all in one unit, or dates as 2018-01-31"
+        return WrongLine(message, where=self._at(row, "timestamp"), hint=hint)
 
     def _check_constant(self, times: np.ndarray) -> None:
         if len(times) > 1 and (times == times[0]).all():
-            raise InputError(
-                f"all {len(times)} timestamps are {self.timestamps[0]}: they state no order in time",
-                where=f"{self.path} field {self._field('timestamp')!r}",
-                hint=ORDER_HINT,
-                code="no-time-order",
-            )
+            raise self._no_order(f"all {len(times)} timestamps are {self.timestamps[0]}")
 
     def _check_order(self, times: np.ndarray, users: np.ndarray) -> None:
         """Times that differ between users but never within one state no order either; both arrays are sorted."""
         inside = users[1:] == users[:-1]
         if inside.any() and not (times[1:] != times[:-1])[inside].any():
-            message = "no user has two different timestamps: they state no order in time"
-            raise InputError(
-                message, where=f"{self.path} field {self._field('timestamp')!r}", hint=ORDER_HINT, code="no-time-order"
-            )
+            raise self._no_order("no user has two different timestamps")
+
+    def _no_order(self, message: str) -> InputError:
+        location = f"{self.path} field {self.fields.get('timestamp', 'timestamp')!r}"
+        hint = "give the true times, or say --order file where the order of lines is the order in time"
+        return InputError(f"{message}: they state no order in time", where=location, hint=hint, code="no-time-order")
 
     def _rated_low(self, rows: np.ndarray) -> np.ndarray:
         """Bool, one a row of `rows`: rated lower than `--min-rating`, or without a rating where there is one."""
@@ -188,21 +171,12 @@ class Log:
         if isinstance(self.ratings, np.ndarray):
             ratings = self.ratings[rows]
         else:
-            names: Sequence[str] = self.ratings
             places: list[int] = rows.tolist()
-            ratings = np.array([number(names[row]) for row in places], np.float64)
+            ratings = np.array([number(self.ratings[row]) for row in places], np.float64)
         return ~(ratings >= minimum)
 
-    def _ratings_note(self) -> tuple[str, ...]:
-        if self.ratings is None or self.reading.min_rating is not None:
-            return ()
-        return ("ratings are not used: every interaction counts alike (--min-rating leaves out lower ones)",)
-
-    def _field(self, canonical: str) -> str:
-        return self.fields.get(canonical, canonical)
-
     def _at(self, row: int, kind: str) -> str:
-        return f"{self.path} {self.unit} {self.lines[row]} field {self._field(kind)!r}"
+        return f"{self.path} {self.unit} {self.lines[row]} field {self.fields.get(kind, kind)!r}"
 
 
 def plain_ids(ids: Sequence[str]) -> list[str]:
@@ -218,6 +192,22 @@ def plain_ids(ids: Sequence[str]) -> list[str]:
     return plain
 
 
+def written_list(text: str) -> list[str]:
+    """The ids or numbers of a list as JSON or Python writes it; none where it is no such list.
+
+    >>> written_list("[12, 7]"), written_list("['a', 'b']"), written_list("no list")
+    (['12', '7'], ['a', 'b'], [])
+    """
+    try:
+        listed = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return []
+    if not isinstance(listed, list) or not all(isinstance(item, int | float | str) for item in listed):
+        return []
+    items = [str(item).strip() for item in listed]
+    return items if all(items) else []
+
+
 def numbered(ids: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """Distinct ids in order of first appearance, and the position of each given id among them."""
     places: dict[str, int] = {}
@@ -225,35 +215,7 @@ def numbered(ids: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
     return tuple(places), rows
 
 
-def texts_of(
-    items: Sequence[str], text: Mapping[str, ItemText] | None
-) -> tuple[tuple[ItemText, ...] | None, tuple[str, ...], tuple[tuple[str, int], ...]]:
-    """The text of each item of the catalogue, notes on what was left over on either side, and what was lost."""
-    if text is None:
-        return None, (), ()
-    item_text = ItemText()
-    texts = tuple(text.get(item, item_text) for item in items)
-    unused = len(text) - sum(item in text for item in items)
-    notes = []
-    if unused:
-        notes.append(f"{unused} items stand only in the item file and are no part of the catalogue")
-    if missing := sum(entry.empty for entry in texts):
-        notes.append(f"{missing} of {len(items)} items have no text")
-    return texts, tuple(notes), ((UNUSED, unused),) if unused else ()
-
-
-def strange_items(items: Sequence[str], text: Mapping[str, ItemText] | None) -> tuple[str, ...]:
-    """A warning of an item file of which no item is in the interactions."""
-    if not text or not items or not text.keys().isdisjoint(items):
-        return ()
-    return (f"no item has text: the item file has ids such as {next(iter(text))!r}, the interactions {items[0]!r}",)
-
-
-def repeat_notes(sequences: RaggedArray, n_items: int) -> tuple[str, ...]:
+def repeat_notes(dataset: Dataset) -> tuple[str, ...]:
     """A note on interactions that repeat a (user, item) pair; they are kept."""
-    repeats = len(sequences.values) - len(np.unique(sequences.rows() * n_items + sequences.values))
-    return (f"{repeats} interactions repeat an item of the same user; they are kept",) if repeats else ()
-
-
-def _shown(raw: object) -> str:
-    return truncate(repr(raw)) if isinstance(raw, str) else str(raw)
+    count = repeats(dataset)
+    return (f"{count} interactions repeat an item of the same user; they are kept",) if count else ()

@@ -1,12 +1,12 @@
-"""Reader of Parquet: `interactions.parquet` (user, item, timestamp), optionally `items.parquet` (item and text fields)
-and `reviews.parquet` (user, item, review).
+"""Reader and writer of Parquet: `interactions.parquet` (user, item, timestamp), optionally `items.parquet` (item and
+text fields) and `reviews.parquet` (user, item, review).
 
 The only layout without loss: types, lists of categories, exact timestamps, the order of items, and reviews.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,49 +14,54 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.dataset import Dataset, ItemFile, ItemText, Order
-from harness.data.readers.csv_tables import extra_prose, listed_categories
-from harness.data.readers.interactions import WITHOUT_TIME, Log
+from harness.data.dataset import Dataset, ItemFile, ItemText, Order, Review
+from harness.data.readers.interactions import Log
+from harness.data.readers.item_texts import extra_prose, known_reviews, listed_categories, stripped, texts_by_item
 from harness.data.reading import (
     BRAND,
     CATEGORIES,
     DESCRIPTION,
-    FORM,
-    INTERACTIONS_PARQUET,
     ITEM,
-    ITEMS_PARQUET,
+    PLAIN,
     RATING,
-    REVIEW,
-    REVIEWS_PARQUET,
     TEXT_FIELDS,
     TIMESTAMP,
     TITLE,
     USER,
+    BadLines,
     Matched,
     Reading,
-    matched,
+    WrongLine,
+    lacking,
+    matched_all,
+    no_rows,
+    twice,
 )
-from harness.data.reviews import Review, fitting
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FILES = (INTERACTIONS_PARQUET, ITEMS_PARQUET, REVIEWS_PARQUET)
+INTERACTIONS = "interactions.parquet"
+ITEMS = "items.parquet"
+REVIEWS = "reviews.parquet"
+FILES = (INTERACTIONS, ITEMS, REVIEWS)
+REVIEW = "review"
 ENDINGS = (".parquet", ".pq", ".parquet.gzip")
 ROWS_A_BYTE, UNFOLDS = 32, 1000  # more than rows of ids compress to
 SMALL = 1 << 24  # bytes that any file may unfold to
 WRITE_AGAIN = "write it again as Parquet"
+STRICT = Reading(bad_lines=0)  # no row may be wrong
 
 
-def read(folder: Path, name: str, order: Order = "time", reading: Reading | None = None) -> Dataset:
+def read(folder: Path, name: str, order: Order = "time", reading: Reading = PLAIN) -> Dataset:
     """The tables of a folder; see `read_file`."""
-    return read_file(folder / INTERACTIONS_PARQUET, name, order, reading)
+    return read_file(folder / INTERACTIONS, name, order, reading)
 
 
 def read_stored(folder: Path, name: str, order: Order) -> Dataset:
     """A data set that this program has written: times are seconds, and the order of items is the file's."""
-    dataset = read_file(folder / INTERACTIONS_PARQUET, name, order, Reading(bad_lines=0), in_seconds=True)
+    dataset = read_file(folder / INTERACTIONS, name, order, STRICT, in_seconds=True)
     return replace(dataset, item_file=None)
 
 
@@ -64,7 +69,7 @@ def read_file(
     path: Path,
     name: str,
     order: Order = "time",
-    reading: Reading | None = None,
+    reading: Reading = PLAIN,
     parts: Sequence[Path] = (),
     *,
     in_seconds: bool = False,
@@ -75,13 +80,13 @@ def read_file(
     Ids are text or whole numbers; a timestamp is a number, a date as text, or a Parquet timestamp or date. `parts`: the
     files of the table where there are several, `path` being one of them.
     """
-    reading = reading or Reading()
     needed = (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM)
-    table, columns = _table(path, needed, (RATING,), reading, parts)
+    table, columns = _matched(path, _joined(parts) if parts else read_parquet(path), needed, (RATING,), reading)
     joined = (f"{', '.join(part.name for part in parts)} are joined; the protocol splits them again",) if parts else ()
     places = columns.places
     table = _unrolled(path, table, [places[name] for name in (ITEM, TIMESTAMP) if name in needed])
-    catalogue, texts, lines = _items(path.parent / ITEMS_PARQUET, reading)
+    described = path.parent / ITEMS
+    items, texts, text_notes = _items(described, reading) if described.exists() else ([], None, ())
     log = Log(
         path=path,
         users=_ids(path, table, places[USER]),
@@ -89,18 +94,44 @@ def read_file(
         timestamps=_times(path, table, places[TIMESTAMP]) if order == "time" else [],
         lines=range(1, len(table) + 1),
         order=order,
-        catalogue=catalogue,
+        catalogue=items,
         unit="row",
         fields=places,
         ratings=_numbers(path, table, places[RATING]) if RATING in places else None,
         reading=reading,
         in_seconds=in_seconds,
-        notes=(*columns.notes(path.name), *joined, *lines),
-        item_file=ItemFile(path.parent / ITEMS_PARQUET, tuple(catalogue)) if catalogue else None,
+        notes=(*columns.notes(path.name), *joined, *text_notes),
+        item_file=ItemFile(described, tuple(items)) if items else None,
         exact=True,
     )
     dataset = log.dataset(name, texts, f"Parquet, {path.name}")
-    return replace(dataset, reviews=_reviews(path.parent / REVIEWS_PARQUET, dataset))
+    reviews = path.parent / REVIEWS
+    return replace(dataset, reviews=_reviews(reviews, dataset)) if reviews.exists() else dataset
+
+
+def write(dataset: Dataset, folder: Path) -> None:
+    """The three tables. `items.parquet` is written even without text: it carries the order of items."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def put(name: str, columns: Mapping[str, Any]) -> None:
+        pq.write_table(pa.table(columns), folder / name, compression="zstd")
+
+    users = [dataset.users[user] for user in dataset.sequences.rows().tolist()]
+    rows = [dataset.items[item] for item in dataset.sequences.values.tolist()]
+    interactions = {USER: pa.array(users, pa.string()), ITEM: pa.array(rows, pa.string())}
+    if dataset.timestamps is not None:
+        interactions[TIMESTAMP] = pa.array(np.asarray(dataset.timestamps, np.float64))
+    put(INTERACTIONS, interactions)
+    items = {ITEM: pa.array(dataset.items, pa.string())}
+    if dataset.text is not None:
+        for name in (TITLE, DESCRIPTION, BRAND):
+            items[name] = pa.array([getattr(text, name) for text in dataset.text], pa.string())
+        items[CATEGORIES] = pa.array([list(text.categories) for text in dataset.text], pa.list_(pa.string()))
+    put(ITEMS, items)
+    if dataset.reviews:
+        columns = zip((USER, ITEM, REVIEW), zip(*dataset.reviews, strict=True), strict=True)
+        put(REVIEWS, {name: pa.array(column, pa.string()) for name, column in columns})
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -120,9 +151,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise InputError(message, where=str(path), hint=WRITE_AGAIN, code="unreadable-file") from error
     names = table.column_names
     if duplicates := next((name for place, name in enumerate(names) if name in names[:place]), None):
-        raise InputError(
-            f"column {duplicates!r} stands twice", where=str(path), hint="keep one of the two", code="duplicate"
-        )
+        raise twice(duplicates, str(path))
     return table
 
 
@@ -150,24 +179,14 @@ def _bounded(path: Path, description: Any) -> None:
         raise InputError(message, where=str(path), hint=WRITE_AGAIN, code="too-large")
 
 
-def _table(
-    path: Path,
-    needed: tuple[str, ...],
-    value: tuple[str, ...] = (),
-    reading: Reading | None = None,
-    parts: Sequence[Path] = (),
+def _matched(
+    path: Path, table: pa.Table, needed: tuple[str, ...], optional: tuple[str, ...], reading: Reading
 ) -> tuple[pa.Table, Matched]:
-    table, reading = _joined(parts) if parts else read_parquet(path), reading or Reading()
+    """The table, and which of its columns are which. Raises `InputError` where one is missing or there are no rows."""
     names = table.column_names
-    of_file = replace(reading, columns=tuple(pair for pair in reading.columns if pair[1] in names))
-    columns = matched(names, (*needed, *value), of_file, str(path))
-    missing = [column for column in needed if column not in columns.places]
-    if missing:
-        hint = f"name the columns {', '.join(needed)} (it has {', '.join(names)}), or say --columns: {FORM}"
-        hint += WITHOUT_TIME if missing == [TIMESTAMP] else ""
-        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=hint, code="missing-column")
+    columns = matched_all(names, needed, optional, reading.only(names), str(path), "it")
     if not len(table):
-        raise InputError("no rows", where=str(path), hint="write the data to it again", code="empty-data")
+        raise no_rows(path)
     return table, columns
 
 
@@ -200,8 +219,8 @@ def _unrolled(path: Path, table: pa.Table, fields: list[str]) -> pa.Table:
             raise pa.ArrowInvalid("a row has more items than times, or fewer")
         flat = {field: pc.list_flatten(column) for field, column in zip(fields, columns, strict=True)}
     except (pa.ArrowException, NotImplementedError) as error:
-        location, hint = f"{path} field {fields[0]!r}", "write one row an item"
-        raise InputError(f"lists that do not fit ({error})", where=location, hint=hint, code="bad-line") from error
+        message, hint = f"lists that do not fit ({error})", "write one row an item"
+        raise WrongLine(message, where=_field(path, fields[0]), hint=hint) from error
     rows = table.take(parents)
     return pa.table({name: flat.get(name, rows.column(name)) for name in table.column_names})
 
@@ -216,8 +235,8 @@ def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
     if pa.types.is_floating(kind) and all(value is None or value.is_integer() for value in raw):
         return ["" if value is None else str(int(value)) for value in raw]
     if not (_is_text(kind) or pa.types.is_integer(kind)):
-        location, hint = f"{path} field {field!r}", "write ids as text or whole numbers"
-        raise InputError(f"ids are needed, not {kind}", where=location, hint=hint, code="bad-line")
+        hint = "write ids as text or whole numbers"
+        raise WrongLine(f"ids are needed, not {kind}", where=_field(path, field), hint=hint)
     return ["" if value is None else str(value).strip() for value in raw]
 
 
@@ -231,71 +250,60 @@ def _times(path: Path, table: pa.Table, field: str) -> list[str] | np.ndarray:
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         micro = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
         return micro.to_numpy(zero_copy_only=False).astype(np.float64) / 1e6
-    return _numbers(path, table, field)
+    return _numbers(path, table, field, "numbers of seconds since 1970")
 
 
-def _numbers(path: Path, table: pa.Table, field: str) -> np.ndarray:
+def _numbers(path: Path, table: pa.Table, field: str, needed: str = "numbers") -> np.ndarray:
     """Float64, NaN where there is none."""
     import pyarrow as pa
 
     column = table.column(field).combine_chunks()
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        location = f"{path} field {field!r}"
-        message = (
-            f"numbers of seconds since 1970 are needed, not {column.type}" if field == TIMESTAMP else "not numbers"
-        )
-        raise InputError(message, where=location, hint="write numbers, or Parquet timestamps", code="bad-line")
+        message, hint = f"{needed} are needed, not {column.type}", "write numbers, or Parquet timestamps"
+        raise WrongLine(message, where=_field(path, field), hint=hint)
     return column.to_numpy(zero_copy_only=False).astype(np.float64)
+
+
+def _field(path: Path, field: str) -> str:
+    return f"{path} field {field!r}"
 
 
 def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText] | None, tuple[str, ...]]:
     """Items in the file's order, their text (None if the file has no text column), and notes."""
-    if not path.exists():
-        return [], None, ()
-    table, columns = _table(path, (ITEM,), TEXT_FIELDS, reading)
+    table, columns = _matched(path, read_parquet(path), (ITEM,), TEXT_FIELDS, reading)
     places = columns.places
     items = _ids(path, table, places[ITEM])
-    for row, item in enumerate(items, start=1):
-        if not item.strip():
-            location = f"{path} row {row} field {places[ITEM]!r}"
-            raise InputError("empty item id", where=location, hint="give every row one", code="bad-line")
-    if not any(field in places for field in TEXT_FIELDS) and not columns.extra:
-        return list(dict.fromkeys(items)), None, columns.notes(path.name)
-    texts: list[dict[str, str]] = [{} for _ in items]
-    fields = [(field, places[field]) for field in (TITLE, DESCRIPTION, BRAND) if field in places]
-    for field, column in (*fields, *((DESCRIPTION, name) for name in columns.extra)):
-        for text, raw in zip(texts, _prose(path, table, column), strict=True):
-            cell = extra_prose(raw) if column in columns.extra else raw
-            text[field] = " ".join(filter(None, (text.get(field, ""), cell)))
-    categories = _categories(path, table, places[CATEGORIES]) if CATEGORIES in places else [()] * len(items)
-    described: dict[str, ItemText] = {}
-    for row, (item, text, listed) in enumerate(zip(items, texts, categories, strict=True), start=1):
-        item_text = ItemText(**text, categories=listed)
-        if described.setdefault(item, item_text) != item_text:
-            location = f"{path} row {row} field {places[ITEM]!r}"
-            raise InputError(
-                f"item {item!r} stands twice, with two texts",
-                where=location,
-                hint="keep one row an item",
-                code="duplicate",
-            )
-    return list(described), described, columns.notes(path.name)
+
+    def column(field: str, read: Callable[[Path, pa.Table, str], list[Any]], missing: Any) -> list[Any]:
+        return read(path, table, places[field]) if field in places else [missing] * len(items)
+
+    extra = [_prose(path, table, name) for name in columns.extra]
+    descriptions = [
+        " ".join(filter(None, (described, *map(extra_prose, more))))
+        for described, *more in zip(column(DESCRIPTION, _prose, ""), *extra, strict=True)
+    ]
+    titles, brands = column(TITLE, _prose, ""), column(BRAND, _prose, "")
+    texts = map(ItemText, titles, descriptions, brands, column(CATEGORIES, _categories, ()))
+    bad = BadLines(path.name, STRICT)
+    described = texts_by_item(items, texts, bad, lambda row: f"{path} row {row + 1} field {places[ITEM]!r}")
+    has_text = len(places) > 1 or columns.extra
+    return list(described), described if has_text else None, columns.notes(path.name)
 
 
 def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:
-    """The reviews of the data set's users and items; None if there is no file."""
-    if not path.exists():
-        return None
+    """The reviews of the data set's users and items."""
     table = read_parquet(path)
-    if missing := [column for column in (USER, ITEM, REVIEW) if column not in table.column_names]:
-        hint = f"name the columns {USER}, {ITEM}, {REVIEW} (it has {', '.join(table.column_names)})"
-        raise InputError(f"it lacks {', '.join(missing)}", where=str(path), hint=hint, code="missing-column")
+    needed = (USER, ITEM, REVIEW)
+    if missing := [column for column in needed if column not in table.column_names]:
+        raise lacking(missing, table.column_names, str(path), f"name the columns {','.join(needed)}", subject="it")
     if not len(table):
-        raise InputError("no rows", where=str(path), hint="write the data to it again", code="empty-data")
+        raise no_rows(path)
     rows = zip(_ids(path, table, USER), _ids(path, table, ITEM), _strings(path, table, REVIEW), strict=True)
-    reviews = (Review(user, item, " ".join((text or "").split())) for user, item, text in rows)
-    placed = ((f"{path} row {row}", review) for row, review in enumerate(reviews, start=1))
-    return fitting(placed, dataset.users, dataset.items)
+    placed = (
+        (f"{path} row {row}", Review(user, item, " ".join((text or "").split())))
+        for row, (user, item, text) in enumerate(rows, start=1)
+    )
+    return known_reviews(placed, dataset.users, dataset.items)
 
 
 def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
@@ -303,23 +311,30 @@ def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
 
     column = table.column(field)
     if not (_is_text(column.type) or pa.types.is_null(column.type)):
-        raise InputError(
-            f"text is needed, not {column.type}", where=f"{path} field {field!r}", hint=WRITE_AGAIN, code="bad-line"
-        )
+        raise WrongLine(f"text is needed, not {column.type}", where=_field(path, field), hint=WRITE_AGAIN)
     return column.to_pylist()
 
 
 def _prose(path: Path, table: pa.Table, field: str) -> list[str]:
     """A column of text, or of lists of text, which are joined."""
-
     kind = table.column(field).type
     if is_list(kind) and _is_text(kind.value_type):
-        rows = table.column(field).to_pylist()
-        return [" ".join(part.strip() for part in row or () if part and part.strip()) for row in rows]
+        return [" ".join(stripped(row or ())) for row in table.column(field).to_pylist()]
     return [(raw or "").strip() for raw in _strings(path, table, field)]
 
 
+def _categories(path: Path, table: pa.Table, field: str) -> list[tuple[str, ...]]:
+    """A list of strings, or one string as in CSV."""
+    kind = table.column(field).type
+    if not is_list(kind):
+        return [listed_categories(cell or "") for cell in _strings(path, table, field)]
+    if not _is_text(kind.value_type):
+        raise WrongLine(f"lists of text are needed, not {kind}", where=_field(path, field), hint=WRITE_AGAIN)
+    return [stripped(listed or ()) for listed in table.column(field).to_pylist()]
+
+
 def is_list(kind: Any) -> bool:
+    """Whether an Arrow type is one of lists."""
     import pyarrow as pa
 
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
@@ -329,18 +344,3 @@ def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _categories(path: Path, table: pa.Table, field: str) -> list[tuple[str, ...]]:
-    """A list of strings, or one string as in CSV."""
-
-    column = table.column(field)
-    if is_list(column.type):
-        if _is_text(column.type.value_type):
-            rows = column.to_pylist()
-            return [tuple(part.strip() for part in listed or () if part and part.strip()) for listed in rows]
-        location = f"{path} field {field!r}"
-        raise InputError(
-            f"lists of text are needed, not {column.type}", where=location, hint=WRITE_AGAIN, code="bad-line"
-        )
-    return [listed_categories(cell or "") for cell in _strings(path, table, field)]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from harness.core.json_files import read_text
 from harness.data.readers.parquet_tables import is_list, read_parquet
 from harness.data.reading import normalized
 from harness.errors import InputError, truncate
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ID_NAMES = (
     *("item", "item_id", "items", "item_ids", "id", "ids", "asin", "parent_asin", "iid"),
@@ -60,34 +57,21 @@ def read_vectors(path: Path) -> VectorTable:
             table = _from_parquet(path)
         elif kind == ".npz":
             table = _from_npz(path)
-        elif kind not in (".npy", ".safetensors", ""):
-            raise ValueError(f"a file that ends in {kind}")
+        elif kind in (".npy", ".safetensors", ""):
+            table = _from_array(path)
         else:
-            values = _from_safetensors(path) if kind == ".safetensors" else read_npy(path)
-            neighbours = ids_file(path)
-            ids = (
-                None
-                if neighbours is None
-                else tuple(line.partition("\t")[0].strip() for line in read_text(neighbours).rstrip().splitlines())
-            )
-            if ids and len(ids) == len(values) + 1 and normalized(ids[0]) in map(normalized, ID_NAMES):
-                ids = ids[1:]  # a header
-            table = VectorTable(values, ids, "" if neighbours is None else neighbours.name)
+            raise ValueError(f"a file that ends in {kind}")
     except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile) as error:
         message = f"no vectors can be read from it ({truncate(str(error))})"
         raise InputError(message, where=str(path), hint=FORMATS, code="bad-file") from error
     values = table.values
-    if (
-        values.ndim != 2
-        or not values.size
-        or not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer))
-    ):
+    is_number = np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)
+    if values.ndim != 2 or not values.size or not is_number:
         raise InputError("not a table of numbers", where=str(path), hint=FORMATS, code="bad-file")
     if table.ids is not None and len(table.ids) != len(values):
         message = f"{len(values):,} vectors and {len(table.ids):,} ids ({table.named_by})"
-        raise InputError(
-            message, where=str(path), hint="give one id a vector, in the order of the vectors", code="incompatible"
-        )
+        hint = "give one id a vector, in the order of the vectors"
+        raise InputError(message, where=str(path), hint=hint, code="incompatible")
     return table
 
 
@@ -118,35 +102,38 @@ def matched(table: VectorTable, items: Sequence[str], location: str) -> tuple[np
     places = {raw: row for row, raw in enumerate(table.ids)}
     if len(places) < len(table.ids):
         names = [raw for raw, times in Counter(table.ids).items() if times > 1]
-        raise InputError(
-            f"{len(names):,} ids stand twice ({_some(names)})",
-            where=location,
-            hint="keep one row an item",
-            code="duplicate",
-        )
-    missing = [raw for raw in items if raw not in places]
-    if missing:
+        message = f"{len(names):,} ids stand twice ({_some(names)})"
+        raise InputError(message, where=location, hint="keep one row an item", code="duplicate")
+    if missing := [raw for raw in items if raw not in places]:
         message = f"{len(missing):,} of {len(items):,} items have no vector ({_some(missing)})"
         message += f"; its ids are {_some(table.ids)}" if table.ids else ""
-        raise InputError(
-            message, where=location, hint=_mend_missing(table.ids, items, len(missing)), code="incompatible"
-        )
+        hint = "name every item by its id in the data set (harness data items DATASET lists them)"
+        if len(missing) == len(items) and list(table.ids) == [str(row) for row in range(len(table.ids))]:
+            hint += "; these are row numbers, which say nothing of the items"
+        raise InputError(message, where=location, hint=hint, code="incompatible")
     rows = np.fromiter((places[raw] for raw in items), dtype=np.int64, count=len(items))
     return table.values[rows].astype(np.float32), len(places) - len(items)
-
-
-def _mend_missing(ids: Sequence[str], items: Sequence[str], missing: int) -> str:
-    numbers = missing == len(items) and list(ids) == [str(row) for row in range(len(ids))]
-    otherwise = "; these are row numbers, which say nothing of the items" if numbers else ""
-    return f"name every item by its id in the data set (harness data items DATASET lists them){otherwise}"
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
 
 
+def _from_array(path: Path) -> VectorTable:
+    """`.npy` or `.safetensors`, with the list of ids beside it if there is one, which may have a header."""
+    values = _from_safetensors(path) if path.suffix.lower() == ".safetensors" else read_npy(path)
+    if (listed := ids_file(path)) is None:
+        return VectorTable(values, None)
+    ids = tuple(line.partition("\t")[0].strip() for line in read_text(listed).rstrip().splitlines())
+    if len(ids) == len(values) + 1 and normalized(ids[0]) in map(normalized, ID_NAMES):
+        ids = ids[1:]
+    return VectorTable(values, ids, listed.name)
+
+
 def _from_parquet(path: Path) -> VectorTable:
     """One id column, and either one column of lists or one number column a dimension."""
+    import pyarrow as pa
+
     table = read_parquet(path)
     name = _named(path, table.column_names, ID_NAMES, "id column")
     others = [column for column in table.column_names if column != name]
@@ -162,21 +149,14 @@ def _from_parquet(path: Path) -> VectorTable:
             raise ValueError(f"vectors of unequal length in column {chosen!r}: {text}")
         values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), lengths.pop())
     else:
-        numbers = [column for column in others if _is_number(table.column(column).type)]
-        numbered = [
-            column for column in numbers if column[-1:].isdigit()
-        ]  # 0, dim_1, …: other numbers say other things
-        numbers = numbered or numbers
+        types = {column: table.column(column).type for column in others}
+        numbers = [column for column, kind in types.items() if pa.types.is_floating(kind) or pa.types.is_integer(kind)]
+        # 0, dim_1, …: other numbers say other things
+        numbers = [column for column in numbers if column[-1:].isdigit()] or numbers
         if not numbers:
             raise ValueError(f"no column of vectors among {', '.join(table.column_names)}")
         values = np.stack([table.column(column).to_numpy() for column in numbers], axis=1)
     return VectorTable(values, _texts(table.column(name).to_pylist()), f"column {name!r}")
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
 def _from_npz(path: Path) -> VectorTable:
@@ -215,13 +195,8 @@ def _named(path: Path, present: Sequence[str] | dict[str, Any], names: Sequence[
     for name in names:
         if normalized(name) in plain:
             return plain[normalized(name)]
-    has_value = ", ".join(present)
-    raise InputError(
-        f"no {message} (it has {has_value})",
-        where=str(path),
-        hint=f"call it {names[0]}; {FORMATS}",
-        code="missing-column",
-    )
+    message, hint = f"no {message} (it has {', '.join(present)})", f"call it {names[0]}; {FORMATS}"
+    raise InputError(message, where=str(path), hint=hint, code="missing-column")
 
 
 def _texts(raw: Sequence[Any]) -> tuple[str, ...]:
@@ -247,7 +222,7 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
     if read is None:
         raise ValueError(f"a .npy file of version {version}")
     try:
-        shape, fortran, dtype = read(file)
+        shape, _, dtype = read(file)
     except (SyntaxError, TokenError, TypeError, KeyError, RecursionError) as error:
         raise ValueError("its header cannot be read") from error
     if dtype.hasobject:
@@ -257,5 +232,5 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
     claimed, present = math.prod(shape) * dtype.itemsize, size - file.tell()
     if claimed != present or len(shape) > 32:
         raise ValueError(f"its header claims {claimed:,} bytes of {dtype}, and {present:,} are there")
-    flat = np.frombuffer(bytearray(file.read()), dtype=dtype) if dtype.itemsize else np.empty(math.prod(shape), dtype)
-    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)

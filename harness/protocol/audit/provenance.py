@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.core.files import write_text
 from harness.core.json_files import read_json_object
-from harness.data.item_index_file import PROVENANCE as ENDING
+from harness.data.readers.lcrec import INDEX_PROVENANCE as ENDING
 from harness.errors import InputError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.core.json_files import read_json_object
 from harness.data.dataset import Dataset
-from harness.data.item_index_file import ENDING
+from harness.data.readers.lcrec import INDEX as ENDING
 from harness.errors import InputError
 from harness.reports.html.document import Figure, View, broken, shown
 from harness.reports.leaderboard import Row

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.raw.prepare import prepare
-from harness.data.raw.request import Request
+from harness.data.raw.prepare import Request, prepare
 from harness.errors import InputError
 from tests.data.raw import files
 from tests.data.raw.files import DAY, START, core_rows, put

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from harness.data.dataset import Dataset
 from harness.data.local_store import load
-from harness.data.raw.prepare import build, prepare
+from harness.data.raw.prepare import Request, build, prepare, settings_of
 from harness.data.raw.releases import resolve
-from harness.data.raw.request import Request, settings_of
 from harness.data.raw.streams import locate
 from harness.errors import InputError
 from tests.data.raw import files, reference

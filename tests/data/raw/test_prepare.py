@@ -19,9 +19,8 @@ from harness.data import local_store
 from harness.data.catalog import catalogue_entries
 from harness.data.download import RemoteFile
 from harness.data.loading import load_dataset
-from harness.data.raw.prepare import prepare
+from harness.data.raw.prepare import Request, prepare
 from harness.data.raw.releases import Checksum, RawFile, RawSet, named_sets, resolve
-from harness.data.raw.request import Request
 from harness.data.statistics import describe
 from harness.errors import InputError
 from tests.data.raw import files

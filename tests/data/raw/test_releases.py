@@ -10,10 +10,9 @@ import pytest
 
 from harness.data.dataset import ItemText
 from harness.data.local_store import load
-from harness.data.raw.prepare import prepare
+from harness.data.raw.prepare import Request, prepare
 from harness.data.raw.releases import Release, named_sets, releases, resolve
-from harness.data.raw.request import Request
-from harness.data.raw.text_cleaning import item_text
+from harness.data.readers.item_texts import item_text
 from tests.data.raw import files
 from tests.data.raw.files import DAY, START, core_rows, json_lines, put
 from tests.data.raw.test_filters import sequences

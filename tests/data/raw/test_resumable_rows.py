@@ -14,8 +14,7 @@ from harness.data import local_store
 from harness.data.download import Progress
 from harness.data.raw import prepare as module
 from harness.data.raw import streams
-from harness.data.raw.prepare import prepare
-from harness.data.raw.request import Request
+from harness.data.raw.prepare import Request, prepare
 from harness.data.raw.streams import RawFileHandle
 from harness.errors import InputError
 from tests.data.raw import files

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.data.loading import load_dataset
-from harness.data.raw.prepare import prepare
-from harness.data.raw.request import Request
-from harness.data.readers.movielens_raw import decoded
+from harness.data.raw.prepare import Request, prepare
+from harness.data.readers.movielens import decoded
 from harness.errors import InputError
 from tests.data.raw import files
 from tests.data.raw.files import DAY, START, core_rows, put

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.data.loading import read_folder
 from harness.data.ragged import RaggedArray
-from harness.data.readers.folder import read_folder
 from harness.generative.config import StageConfig, Task
 from harness.generative.tasks.batching import CHUNK, Augmentation, Batches, Pass, split_windows, subsample
 from harness.protocol.protocol import Protocol

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.data.dataset import ItemText
+from harness.data.dataset import ItemText, Review
 from harness.data.ragged import RaggedArray
-from harness.data.reviews import Review
 from harness.generative.config import TasksConfig
 from harness.generative.tasks.item_texts import (
     COMMON,
