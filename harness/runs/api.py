@@ -12,6 +12,7 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
+from harness.core.config_files import flatten
 from harness.core.environment import cache_dir
 from harness.core.locks import acquire_lock
 from harness.data.dataset import Dataset
@@ -23,7 +24,6 @@ from harness.registry import model_entries
 from harness.runs.external import External
 from harness.runs.external import evaluate as measure
 from harness.runs.job import RunOptions, plan
-from harness.runs.overrides import flat
 from harness.runs.run import Finished, context_of, execute
 from harness.store.run_store import Store, warn
 
@@ -205,5 +205,5 @@ def _seed(value: Any) -> int:
 
 def _lines(settings: Mapping[str, Any] | Sequence[str] | str) -> tuple[str, ...]:
     if isinstance(settings, Mapping):
-        return tuple(f"{key}={json.dumps(value, default=_plain)}" for key, value in flat(settings))
+        return tuple(f"{key}={json.dumps(value, default=_plain)}" for key, value in flatten(settings).items())
     return (settings,) if isinstance(settings, str) else tuple(settings)

@@ -33,18 +33,19 @@ from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entries
 from harness.runs.config import protocol_sets, resolve_protocol
-from harness.runs.job import check_seed, located
-from harness.runs.rankings import TIE_RULE, Rankings, read_rankings
-from harness.runs.record import dataset_mark, protocol_mark
+from harness.runs.job import check_seed, data_words, located, set_words
+from harness.runs.rankings import read_rankings
 from harness.runs.run import Finished, finalize_predictions
 from harness.store.environment import environment
 from harness.store.record import (
     SCHEMA,
     SUSPECTED,
     Cost,
+    DatasetInfo,
     Integrity,
     Metrics,
     Outcome,
+    ProtocolInfo,
     Record,
     RunKey,
     folder_name,
@@ -81,7 +82,7 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
     started = datetime.now(UTC)
     if external.seed is not None:
         check_seed(external.seed)
-    name = _name(external)
+    name = check_name(external.name if external.name is not None else external.path.name.partition(".")[0])
     protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
     dataset = load_dataset(external.dataset, external.order, external.reading)
     split = split_by(dataset, protocol)
@@ -105,7 +106,15 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
             _warn(claim.stored.record, note)
             return Finished(claim.stored, reused=True)
         candidates = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
-        configuration = _config(external, name, protocol.model_dump(mode="json"))
+        configuration = {
+            "model": name,
+            "dataset": located(external.dataset),
+            "order": external.order,
+            **({"data": external.reading.document()} if external.reading.document() else {}),
+            "seed": external.seed,
+            "protocol": protocol.model_dump(mode="json"),
+            FAMILY: {"file": external.path.name},
+        }
         write_result_text(claim.folder.config, config_files.write(configuration))
         write_predictions(claim.folder.predictions, lists, split.test.names(dataset.users), dataset.items)
         record = _record(
@@ -117,7 +126,8 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
             details={
                 "configuration": outcome.settings,
                 "lists": content,
-                **_source(external.path, rankings),
+                "file": external.path.name,
+                **rankings.document(),
                 "candidates": candidates.document(),
             },
         )  # fmt: skip
@@ -175,8 +185,8 @@ def _record(
         run_id=outcome.run_id,
         model=outcome.model,
         family=family,
-        dataset=dataset_mark(dataset),
-        protocol=protocol_mark(split),
+        dataset=DatasetInfo.of(dataset),
+        protocol=ProtocolInfo.of(split),
         seed=outcome.seed,
         profile=family,
         metrics=Metrics(test=compute_metrics(lists, split.test.targets), valid={}),
@@ -206,10 +216,6 @@ def _warn(record: Record, note: Callable[[str], None]) -> None:
         note(f"alarm: {sentence}")
 
 
-def _name(external: External) -> str:
-    return check_name(external.name if external.name is not None else external.path.name.partition(".")[0])
-
-
 def check_name(name: str) -> str:
     """The name of a row that is no model of the harness. Raises `InputError` for one that is."""
     if name in model_entries():
@@ -217,44 +223,12 @@ def check_name(name: str) -> str:
     return folder_name("model", name)
 
 
-def _config(external: External, name: str, protocol: dict[str, Any]) -> dict[str, Any]:
-    made_elsewhere = {"file": external.path.name}
-    return {
-        "model": name,
-        "dataset": located(external.dataset),
-        "order": external.order,
-        **({"data": external.reading.document()} if external.reading.document() else {}),
-        "seed": external.seed,
-        "protocol": protocol,
-        FAMILY: made_elsewhere,
-    }
-
-
 def _command(external: External, name: str) -> list[str]:
     """The argument list that repeats the evaluation."""
     words = ["harness", "evaluate", str(external.path.absolute()), "-d", located(external.dataset), "--name", name]
     words += [] if external.seed is None else ["--seed", str(external.seed)]
-    words += [] if external.order == "time" else ["--order", external.order]
     sets = (*protocol_sets(external.protocol), *external.sets)
-    return [*words, *external.reading.options(), *(word for text in sets for word in ("--set", text))]
-
-
-def _source(path: Path, rankings: Rankings) -> dict[str, object]:
-    ties = {
-        "rule": TIE_RULE,
-        "users": rankings.tied_users,
-        "pairs": rankings.tied_pairs,
-        "by_hash": rankings.hashed_pairs,
-    }
-    return {
-        "file": path.name,
-        "layout": rankings.layout,
-        "rows": rankings.rows,
-        "order": rankings.by,
-        "ties": ties,
-        "ranks_contradict_scores": rankings.crossed,
-        "empty_lists": rankings.empty,
-    }
+    return [*words, *data_words(external.order, external.reading), *set_words(sets)]
 
 
 def settled(path: Path, dataset: Dataset, split: Split, depth: int = DEPTH) -> tuple[Predictions, tuple[str, ...]]:
@@ -299,7 +273,9 @@ def export_split(
     protocol = resolve_protocol((*protocol_sets(name), *sets))
     loaded = load_dataset(dataset, order, reading)
     split = split_by(loaded, protocol)
-    command = _evaluate(located(dataset), order, reading, rules)
+    words = ["harness", "evaluate", "rankings.json", "-d", located(dataset), "--name", "mine"]
+    rule_words = [*(["--protocol", name] if name else []), *set_words(sets)]
+    command = shlex.join([*words, *data_words(order, reading), *rule_words])
     fields = {
         "dataset": {"name": loaded.name, "fingerprint": loaded.fingerprint},
         "protocol": {**protocol.model_dump(mode="json"), "fingerprint": split.fingerprint},
@@ -320,15 +296,6 @@ def export_split(
             filled += "\nA user may have several cases: `user` in the held-out parts is a case, `USER#1`, `USER#2`, …\n"
         (place / PAGE).write_text(filled, encoding="utf-8")
     return {**fields, "path": str(folder)}
-
-
-def _evaluate(dataset: str, order: str, reading: Reading, rules: tuple[str | None, Sequence[str]]) -> str:
-    """The command that measures rankings under this split."""
-    name, sets = rules
-    messages = ["--order", order] if order != "time" else []
-    messages += [*reading.options(), *(["--protocol", name] if name else [])]
-    changed = [part for text in sets for part in ("--set", text)]
-    return shlex.join(["harness", "evaluate", "rankings.json", "-d", dataset, "--name", "mine", *messages, *changed])
 
 
 def _training(dataset: Dataset, split: Split) -> Iterator[tuple[str, ...]]:

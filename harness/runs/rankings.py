@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,18 @@ class Rankings:
     by: str
     rising: bool = False
     columns: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """How the file was read, for the record."""
+        ties = {"users": self.tied_users, "pairs": self.tied_pairs, "by_hash": self.hashed_pairs}
+        return {
+            "layout": self.layout,
+            "rows": self.rows,
+            "order": self.by,
+            "ties": {"rule": TIE_RULE, **ties},
+            "ranks_contradict_scores": self.crossed,
+            "empty_lists": self.empty,
+        }
 
     def notes(self) -> list[str]:
         """Notes on how the file was read, one line each."""

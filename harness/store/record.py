@@ -21,10 +21,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 
 from harness.core.files import write_result_file
 from harness.core.hashing import fingerprint
+from harness.data.dataset import Dataset
 from harness.data.readers.parquet_tables import read_parquet
 from harness.errors import InputError
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import DEEPEST, METRICS
+from harness.protocol.split import Split
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
 SCHEMA = 2
@@ -103,6 +105,16 @@ class DatasetInfo(_Part):
     items: int
     interactions: int
 
+    @classmethod
+    def of(cls, dataset: Dataset) -> DatasetInfo:
+        return cls(
+            name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            users=len(dataset.users),
+            items=len(dataset.items),
+            interactions=dataset.interactions,
+        )
+
 
 class ProtocolInfo(_Part):
     """The protocol: `fingerprint` is the split's, a hash of everything that every model gets; `cut` is where validation
@@ -115,6 +127,10 @@ class ProtocolInfo(_Part):
     exclude_history: bool
     cut: tuple[float | str, float | str] | None = None
     depth: int = 20
+
+    @classmethod
+    def of(cls, split: Split) -> ProtocolInfo:
+        return cls(fingerprint=split.fingerprint, **split.protocol.model_dump())
 
 
 class Metrics(_Part):
