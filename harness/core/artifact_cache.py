@@ -6,7 +6,6 @@ a manifest are unfinished. A corrupt entry logs a warning and is treated as a ca
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import Any, Literal
 
 from harness.core.config_files import flatten
 from harness.core.files import write_text
-from harness.core.hashing import fingerprint
+from harness.core.hashing import file_sha256, fingerprint
 from harness.core.json_files import read_json_object
 from harness.errors import InputError
 
@@ -120,8 +119,7 @@ def sha256_of(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, changed: int, size: int, node: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _sound(manifest: Path, key: Key) -> dict[str, Any]:

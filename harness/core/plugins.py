@@ -7,7 +7,6 @@ They are loaded one by one; a broken one is skipped with a warning.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import TypeVar
 
+from harness.core.hashing import file_sha256
 from harness.errors import InputError, escape_control, truncate
 
 EntryT = TypeVar("EntryT")
@@ -117,7 +117,7 @@ def model_name(target: str) -> str:
 
 def digest(path: Path) -> str:
     """Hash of a file's content for a run's key."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return file_sha256(path)[:12]
 
 
 @cache

@@ -21,7 +21,6 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.context import Reporter, SilentReporter
 from harness.protocol.split import Split, split
 from harness.registry import model_entries
-from harness.runs.external import External
 from harness.runs.external import evaluate as measure
 from harness.runs.job import RunOptions, plan
 from harness.runs.run import Finished, context_of, execute
@@ -167,17 +166,7 @@ def evaluate(predictions: str | Path, dataset: str | Path, *, name: str | None =
         if option not in EVALUATE:
             raise unknown_name("option", option, EVALUATE, where="harness.evaluate")
     value = Options(**options)
-    external = External(
-        Path(predictions),
-        _dataset(dataset),
-        name,
-        None if value.seed is None else _seed(value.seed),
-        _lines(value.set),
-        value.protocol,
-        value.order or "time",
-        Reading.of(value.data),
-    )
-    return measure(external, value.store, warn)
+    return measure(Path(predictions), value.run_options(dataset), value.store, warn, name=name)
 
 
 def _dataset(dataset: str | Path) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +21,7 @@ from harness.core.hashing import fingerprint
 from harness.data.dataset import Dataset
 from harness.data.export import new_folder, write_items, write_rows
 from harness.data.loading import load_dataset
-from harness.data.reading import ITEM, PLAIN, TIMESTAMP, USER, Reading
+from harness.data.reading import ITEM, TIMESTAMP, USER, Reading
 from harness.errors import InputError
 from harness.evaluation.candidates import look_for_candidates
 from harness.evaluation.metrics import code_level, compute_metrics, count_list_defects, fuse, without_history
@@ -33,7 +32,7 @@ from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entries
 from harness.runs.config import protocol_sets, resolve_protocol
-from harness.runs.job import check_seed, data_words, located, set_words
+from harness.runs.job import RunOptions, check_seed, data_words, located, set_words
 from harness.runs.rankings import read_rankings
 from harness.runs.run import Finished, finalize_predictions
 from harness.store.environment import environment
@@ -61,60 +60,62 @@ DEEPEST = 200  # items of a list read for `DEPTH` distinct codes
 PAGE = "README.md"
 
 
-@dataclass(frozen=True)
-class External:
-    """Rankings to evaluate. `name`: row of the leaderboard (default: the file's stem). Runs with one name and different
-    `seed`s are one row over seeds; without a seed every file is its own row."""
-
-    path: Path
-    dataset: str
-    name: str | None = None
-    seed: int | None = None
-    sets: Sequence[str] = ()
-    protocol: str | None = None
-    order: str = "time"
-    reading: Reading = PLAIN
-
-
-def evaluate(external: External, store: Store, note: Callable[[str], None] = lambda line: None) -> Finished:
-    """Reads, evaluates and stores. The same lists under the same name are the same run, which is returned. `note`
-    receives warnings about the lists."""
+def evaluate(
+    path: Path,
+    options: RunOptions,
+    store: Store,
+    note: Callable[[str], None] = lambda line: None,
+    *,
+    name: str | None = None,
+) -> Finished:
+    """Reads, evaluates and stores the rankings in a file. `options`: data set, settings, protocol and at most one seed.
+    `name`: row of the leaderboard (default: the file's stem). Runs with one name and different seeds are one row over
+    seeds; without a seed every file is its own row. The same lists under the same name are the same run, which is
+    returned. `note` receives warnings about the lists."""
     started = datetime.now(UTC)
-    if external.seed is not None:
-        check_seed(external.seed)
-    name = check_name(external.name if external.name is not None else external.path.name.partition(".")[0])
-    protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
-    dataset = load_dataset(external.dataset, external.order, external.reading)
+    assert options.dataset is not None
+    if len(options.seeds) > 1:
+        raise InputError("a file of rankings has one seed", where="seed", hint="evaluate one file a seed")
+    seed = options.seeds[0] if options.seeds else None
+    if seed is not None:
+        check_seed(seed)
+    name = check_name(name if name is not None else path.name.partition(".")[0])
+    sets = (*protocol_sets(options.protocol), *options.sets)
+    protocol, order = resolve_protocol(sets), options.order or "time"
+    dataset = load_dataset(options.dataset, order, options.reading)
     split = split_by(dataset, protocol)
     for warning in dataset.warnings:
         note(warning)
-    rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test)
+    rankings = read_rankings(path, dataset, protocol.depth_asked, split.test)
     for line in rankings.notes():
-        note(f"{external.path.name}: {line}")
+        note(f"{path.name}: {line}")
     lists = finalize_predictions(rankings.predictions, split.test.requests, protocol)
     content = fingerprint(lists.items, lists.scores)
-    settings = {"family": FAMILY} if external.seed is not None else {"family": FAMILY, "lists": content}
-    outcome = Outcome(name, settings, CODE_VERSION, dataset.fingerprint, split.key, external.seed)
+    settings = {"family": FAMILY} if seed is not None else {"family": FAMILY, "lists": content}
+    outcome = Outcome(name, settings, CODE_VERSION, dataset.fingerprint, split.key, seed)
     with store.claim(RunKey(name, dataset.name, outcome.run_id)) as claim:
         if claim.stored is not None:
             if claim.stored.record.details.get("lists") != content:
                 raise InputError(
-                    f"seed {external.seed} of {name!r} is already stored with other rankings",
+                    f"seed {seed} of {name!r} is already stored with other rankings",
                     where=str(claim.final.path),
                     hint="choose another --seed or --name, or remove that folder",
                 )
             _warn(claim.stored.record, note)
             return Finished(claim.stored, reused=True)
         candidates = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
+        location, reading = located(options.dataset), options.reading
         configuration = {
             "model": name,
-            "dataset": located(external.dataset),
-            "order": external.order,
-            **({"data": external.reading.document()} if external.reading.document() else {}),
-            "seed": external.seed,
+            "dataset": location,
+            "order": order,
+            **({"data": reading.document()} if reading.document() else {}),
+            "seed": seed,
             "protocol": protocol.model_dump(mode="json"),
-            FAMILY: {"file": external.path.name},
+            FAMILY: {"file": path.name},
         }
+        words = ["harness", "evaluate", str(path.absolute()), "-d", location, "--name", name]
+        words += [] if seed is None else ["--seed", str(seed)]
         write_result_text(claim.folder.config, config_files.write(configuration))
         write_predictions(claim.folder.predictions, lists, split.test.names(dataset.users), dataset.items)
         record = _record(
@@ -122,11 +123,11 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
             cost=Cost(),
             leaks=[f"{SUSPECTED}{candidates.alarm}"] if candidates.alarm else [],
             settings=configuration,
-            command=_command(external, name),
+            command=[*words, *data_words(order, reading), *set_words(sets)],
             details={
                 "configuration": outcome.settings,
                 "lists": content,
-                "file": external.path.name,
+                "file": path.name,
                 **rankings.document(),
                 "candidates": candidates.document(),
             },
@@ -221,14 +222,6 @@ def check_name(name: str) -> str:
     if name in model_entries():
         raise InputError(f"{name!r} is a model of the harness", where="--name", hint="give these rankings another name")
     return folder_name("model", name)
-
-
-def _command(external: External, name: str) -> list[str]:
-    """The argument list that repeats the evaluation."""
-    words = ["harness", "evaluate", str(external.path.absolute()), "-d", located(external.dataset), "--name", name]
-    words += [] if external.seed is None else ["--seed", str(external.seed)]
-    sets = (*protocol_sets(external.protocol), *external.sets)
-    return [*words, *data_words(external.order, external.reading), *set_words(sets)]
 
 
 def settled(path: Path, dataset: Dataset, split: Split, depth: int = DEPTH) -> tuple[Predictions, tuple[str, ...]]:

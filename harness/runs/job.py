@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core import config_files
-from harness.core.hashing import fingerprint
+from harness.core.hashing import file_sha256, fingerprint
 from harness.core.plugins import model_name
 from harness.data.catalog import catalogue_entries
 from harness.data.dataset import PLACEHOLDER, Dataset, require_text, with_text
@@ -188,7 +187,7 @@ def check_seed(seed: int) -> None:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return file_sha256(path)[:16]
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path), hint="check the path") from error
 

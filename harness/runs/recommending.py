@@ -33,9 +33,7 @@ from harness.store.record import read_predictions
 from harness.store.run_store import StoredRun
 
 if TYPE_CHECKING:
-    from harness.data.dataset import Dataset
     from harness.protocol.recommender import Recommender
-
 
 FOLD = "ask"  # name of the requests in events
 

@@ -6,6 +6,7 @@ several processes the main one calls `execute`, the others `run_as_worker`; both
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -44,7 +45,7 @@ from harness.protocol.split import split as split_by
 from harness.runs.distributed import device_named
 from harness.runs.job import Job, tuning_section
 from harness.runs.tracking import track_stored, tracking
-from harness.store.environment import MemoryWatch, Stopwatch, device_memory_mb, environment, reset_device_memory
+from harness.store.environment import MemoryWatch, device_memory_mb, environment, reset_device_memory
 from harness.store.event_log import EventLog, RunReporter, read_events, seconds_between
 from harness.store.record import (
     SCHEMA,
@@ -218,9 +219,9 @@ def fit_and_rank(job: Job, split: Split, context: RunContext, log: Callable[[str
         recommender.fit(split.train, context)
         log(TRAINED)
         valid = ranked(recommender, split.valid.requests, context, protocol)
-        watch = Stopwatch()
+        began = time.perf_counter()
         test = ranked(recommender, split.test.requests, context, protocol)
-        eval_seconds = watch.seconds
+        eval_seconds = time.perf_counter() - began
     peaks = np.array(context.world.all_gather(memory.peak_mb))
     return Ranked(recommender, valid, test, eval_seconds, peaks)
 

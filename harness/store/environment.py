@@ -10,7 +10,6 @@ import platform
 import subprocess
 import sys
 import threading
-import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -72,21 +71,6 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
-
-
-class Stopwatch:
-    """Wall seconds since it was made.
-
-    >>> Stopwatch().seconds >= 0
-    True
-    """
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
 
 
 class MemoryWatch:

@@ -347,18 +347,12 @@ def write_memory_probe(root: Path, dataset: tuple[str, str], probe: dict[str, An
     """Stores a result of `memory_probe`; a newer one takes the place of an older one. Raises `InputError` where that is
     not possible."""
     path = memory_file(root, dataset, probe["backbone"])
-    content = orjson.dumps({**probe, "fingerprint": dataset[1]}, option=orjson.OPT_INDENT_2)
-    write_result_file(path, lambda temporary: temporary.write_bytes(content))
-    return path
+    return _write_json(path, {**probe, "fingerprint": dataset[1]})
 
 
 def read_memory_probe(root: Path, dataset: tuple[str, str], backbone: str) -> dict[str, Any] | None:
     """The stored probe; None where there is none, or none that can be read."""
-    try:
-        probe = orjson.loads(memory_file(root, dataset, backbone).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return probe if isinstance(probe, dict) and "ids" in probe else None
+    return _read_json(memory_file(root, dataset, backbone), "ids")
 
 
 def tie_file(root: Path, dataset: str, fingerprint: str) -> Path:
@@ -368,16 +362,24 @@ def tie_file(root: Path, dataset: str, fingerprint: str) -> Path:
 
 def write_tie_report(root: Path, report: dict[str, Any]) -> Path:
     """Stores a report of `harness.runs.dataset_check.tie_report`. Raises `InputError` where that is not possible."""
-    path = tie_file(root, report["dataset"], report["protocol_fingerprint"])
-    content = orjson.dumps(report, option=orjson.OPT_INDENT_2)
-    write_result_file(path, lambda temporary: temporary.write_bytes(content))
-    return path
+    return _write_json(tie_file(root, report["dataset"], report["protocol_fingerprint"]), report)
 
 
 def read_tie_report(root: Path, dataset: str, fingerprint: str) -> dict[str, Any] | None:
     """The stored report; None where there is none, or none that can be read."""
+    return _read_json(tie_file(root, dataset, fingerprint), "models")
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> Path:
+    content = orjson.dumps(document, option=orjson.OPT_INDENT_2)
+    write_result_file(path, lambda temporary: temporary.write_bytes(content))
+    return path
+
+
+def _read_json(path: Path, key: str) -> dict[str, Any] | None:
+    """The object in a file; None where there is none, or none with that key."""
     try:
-        report = orjson.loads(tie_file(root, dataset, fingerprint).read_bytes())
+        document = orjson.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return report if isinstance(report, dict) and "models" in report else None
+    return document if isinstance(document, dict) and key in document else None
