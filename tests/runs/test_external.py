@@ -138,7 +138,7 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
         ("a.json", '{"u0": ["i0"], "u7": []}', "58 of 60 users have no ranking ('u1', 'u2', 'u3', …); rank items for"),
         ("a.json", '{"u0": ["i0"], "nobody": []}', "unknown user 'nobody'"),
         ("a.csv", "user,item,score\nu0,i0\n", "a.csv line 2: 2 fields where the header has 3"),
-        ("a.csv", "user,user_id,item\n", "a.csv line 1: columns 'user' and 'user_id' both name the user"),
+        ("a.csv", "user,user_id,item\nu0,u0,i0\n", "a.csv line 1: columns 'user' and 'user_id' both name the user"),
         ("a.csv", "user,price\nu0,1\n", "a.csv line 1: no column 'item'; begin with a header such as user,item,score"),
         (
             "a.csv",
