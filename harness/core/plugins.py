@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -144,12 +145,8 @@ def _module(path: Path, content: str) -> ModuleType:
 
 def _line(error: BaseException, path: Path) -> int | None:
     """Line of the file that raised the error."""
-    line, step = getattr(error, "lineno", None), error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename == str(path):
-            line = step.tb_lineno
-        step = step.tb_next
-    return line
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] if lines else getattr(error, "lineno", None)
 
 
 def packaged_folder(files: str) -> Path | None:

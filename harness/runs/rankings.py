@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.protocol.predictions import NO_ITEM, Predictions
+from harness.protocol.predictions import Predictions
 from harness.protocol.split import EvaluationSplit
 from harness.runs.ranking_files import Listed, read_listed
 
@@ -102,11 +102,11 @@ def read_rankings(path: Path, dataset: Dataset, depth: int, fold: EvaluationSpli
     list_row = row[users[order]]
     lengths = np.bincount(list_row, minlength=len(requested))
     place = np.arange(len(order)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    predictions = _arrays(requested, list_row, place, items[order], scores[order])
+    predictions = Predictions.of_entries(requested, (list_row, place), items[order], scores[order])
     ties = (list_row[1:] == list_row[:-1]) & (scores[order][1:] == scores[order][:-1]) & (place[1:] <= depth)
     crossed = (list_row[1:] == list_row[:-1]) & (ranks[order][1:] < ranks[order][:-1])
     return Rankings(
-        predictions=Predictions(requested, predictions.items[:, :depth], predictions.scores[:, :depth]),
+        predictions=predictions.first(depth),
         whole=predictions,
         layout=listed.layout,
         rows=len(users),
@@ -183,12 +183,3 @@ def _hashes(users: Sequence[str], items: Sequence[str], rows: np.ndarray) -> np.
     texts = (f"{users[n]}\0{items[n]}".encode("utf-8", "surrogatepass") for n in rows.tolist())
     numbers = (int.from_bytes(blake2b(text, digest_size=8).digest()) for text in texts)
     return np.fromiter(numbers, dtype=np.uint64, count=len(rows))
-
-
-def _arrays(
-    users: np.ndarray, row: np.ndarray, place: np.ndarray, items: np.ndarray, scores: np.ndarray
-) -> Predictions:
-    shape = (len(users), int(place.max(initial=0)) + 1)
-    lists, values = np.full(shape, NO_ITEM), np.zeros(shape)
-    lists[row, place], values[row, place] = items, scores
-    return Predictions(users, lists, values)

@@ -311,9 +311,7 @@ def finalize_predictions(predictions: Predictions, requests: Requests, protocol:
     excludes it."""
     if protocol.exclude_history:
         return without_history(predictions, requests, protocol.depth)
-    return Predictions(
-        predictions.cases, predictions.items[:, : protocol.depth], predictions.scores[:, : protocol.depth]
-    )
+    return predictions.first(protocol.depth)
 
 
 def ranked(recommender: Recommender[Any], requests: Requests, context: RunContext, protocol: Protocol) -> Predictions:

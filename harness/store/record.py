@@ -321,11 +321,7 @@ def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> 
         raise InputError(f"ranks are not 1 to {DEEPEST}", where=str(path), hint=AGAIN)
     if len(np.unique(rows * DEEPEST + place)) < len(place):
         raise InputError("a user has two items of one rank", where=str(path), hint=AGAIN)
-    shape = (len(users), int(place.max()) + 1 if len(place) else 1)
-    lists, scores = np.full(shape, NO_ITEM), np.zeros(shape)
-    lists[rows, place] = listed
-    scores[rows, place] = table["score"].to_numpy()
-    return Predictions(np.arange(len(users)), lists, scores)
+    return Predictions.of_entries(np.arange(len(users)), (rows, place), listed, table["score"].to_numpy())
 
 
 def _positions(path: Path, kind: str, raw: list[str], names: Sequence[str]) -> np.ndarray:
