@@ -26,7 +26,6 @@ class Options:
     dataset: str | None = None
     users: int | None = None
     items: int | None = None
-    beams: int | None = None
     layers: int | None = None
     batch: int | None = None
     rounds: int = MIN_ROUNDS

@@ -70,7 +70,6 @@ def decode(
         dataset,
         users,
         items,
-        None,
         layers,
         batch,
         rounds,
@@ -102,7 +101,7 @@ def train(
     """All next items of a user in one pass against one sample a next item, sorted by length."""
     from harness.bench.timing import Options
 
-    _measure("train", Options(dataset, users, items, None, layers, batch, rounds, seed, width), as_json)
+    _measure("train", Options(dataset, users, items, layers, batch, rounds, seed, width), as_json)
 
 
 def index(items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False) -> None:
