@@ -29,7 +29,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.victims import Command, Death, End, Place, run
+from benchmarks.victims import Command, Death, End, Place, differences, facts, litter, run, torn
 
 LOADED = (
     "harness.cli.app", "harness.runs.run", "harness.experiments.tuning", "harness.experiments.ablation",
@@ -38,7 +38,7 @@ LOADED = (
     "eager.method", "baselines.tiger", "baselines.lcrec", "baselines.recbole.recommender",
     "baselines.classic.base", "transformers.models.llama.modeling_llama", "transformers.models.bert.modeling_bert",
     "peft",
-    "ranx", "requests", "optuna", "benchmarks.aftermath", "rich.progress",
+    "ranx", "requests", "optuna", "rich.progress",
 )  # fmt: skip
 GRID = "[changes.few]\nitemknn.neighbours = 3\n[changes.more]\nitemknn.neighbours = 9\n"
 OFTEN = {"recbole": 5}  # of 10 cases a stage has otherwise: its worker starts anew each time
@@ -91,7 +91,7 @@ def commands(inputs: Path, address: str) -> dict[str, Command]:
             "run",
             "eager-llm",
             *small,
-            *_sets("eager", *SHORT, "annealing.max_steps=10", "behavior.epochs=8"),
+            *_sets("eager", *SHORT, *SHORTER),
         ),
         "lcrec": ("run", "lcrec", *small, *_sets("lcrec", *SHORT)),
         "tiger": ("run", "tiger", *small, *_sets("tiger", "training.max_steps=40")),
@@ -146,8 +146,6 @@ def drawn(draw: random.Random, whole: End) -> Death:
 
 def case(stage: Stage, place: Place, draw: random.Random) -> int:
     """Kills one command, lets it go on, and compares; the number of kills that met it alive."""
-    from benchmarks.aftermath import differences, facts, litter, torn
-
     met, told, wrong = 0, [], []
     while True:
         death = drawn(draw, stage.whole)
@@ -177,8 +175,6 @@ def case(stage: Stage, place: Place, draw: random.Random) -> int:
 
 def conduct(stages: list[Stage], wanted: int, seed: int, folder: Path) -> int:
     """Cases over all stages in turn until there were so many kills; how many there were."""
-    from benchmarks.aftermath import facts, litter
-
     for stage in stages:
         place = Place(folder / f"{stage.name}-whole")
         stage.whole = run(stage.command, place)

@@ -26,20 +26,10 @@ import psutil
 from harness.data.loading import load_dataset
 from harness.registry import ModelEntry, model_entries
 from harness.runs.describing import describe
+from harness.store.environment import resident_bytes
 
 SHORT = {"tuning.max_steps": 60, "training.max_steps": 60, "index.rqvae.epochs": 5, "epochs": 1, "pretrain_epochs": 1}
 EVERY = 0.05  # seconds between two readings of memory
-
-
-def resident(process: psutil.Process) -> int:
-    """Bytes of the process and of all below it."""
-    total = 0
-    for one in [process, *process.children(recursive=True)]:
-        try:
-            total += one.memory_info().rss
-        except psutil.Error:
-            continue
-    return total
 
 
 def last_stage(log: Path) -> str:
@@ -75,7 +65,7 @@ def measured(entry: ModelEntry, dataset: str, home: Path, results: Path) -> dict
                 logs = list(results.glob("runs/*/*/*/log.jsonl"))
                 stage, read = (last_stage(logs[0]) if logs else "start"), time.monotonic()
             try:
-                peaks[stage] = max(peaks.get(stage, 0), resident(process))
+                peaks[stage] = max(peaks.get(stage, 0), resident_bytes(process))
             except psutil.Error:
                 break
             time.sleep(EVERY)

@@ -30,7 +30,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.victims import Place
+from benchmarks.victims import Place, litter, torn
 
 LOADED = ("harness.runs.run", "harness.evaluation.metrics", "baselines.classic.base", "ranx", "pyarrow.parquet")
 EVERY = 0.25  # seconds between two kills, at most
@@ -139,7 +139,6 @@ def conduct(team: Team, kills: int) -> dict[str, Any]:
 
 def judged(team: Team, warnings: list[str]) -> dict[str, Any]:
     """Every run once, whole, with the same metrics as every other; nothing left over."""
-    from benchmarks.aftermath import litter, torn
     from harness.store.run_store import Store
 
     runs = Store(team.place.results).query(warn=warnings.append)

@@ -84,157 +84,90 @@ class ModelEntry:
         return f"{number}+{digest(file_parts(self.target)[0])}" if self.file else number
 
 
+def _classic(name: str, target: str, description: str, paper: str = "", needs: tuple[str, ...] = ()) -> ModelEntry:
+    """A training-free model, `target` in `baselines.classic`."""
+    return ModelEntry(name, "sanity", f"baselines.classic.{target}", description, paper, name, needs)
+
+
+def _recbole(model: str, description: str, paper: str, needs: tuple[str, ...] = ()) -> ModelEntry:
+    """RecBole's `model`, under its name in small letters."""
+    preset = (("model", model),)
+    return ModelEntry(model.lower(), "recbole", RECBOLE, f"{description} (RecBole)", paper, "recbole", needs, preset)
+
+
+def _rectools(name: str, description: str, paper: str, former_section: str = "", **preset: str) -> ModelEntry:
+    """A transformer of RecTools with the settings `preset`."""
+    values = tuple(preset.items())
+    return ModelEntry(
+        name,
+        "rectools",
+        RECTOOLS,
+        f"{description} (RecTools)",
+        paper,
+        "rectools",
+        (),
+        values,
+        former_section=former_section,
+    )
+
+
+TEXT = ("text",)
+TIGER = "Rajput et al., NeurIPS 2023, arXiv 2305.05065"
+LETTER = "Wang et al., CIKM 2024, arXiv 2405.07314"
 MODELS = (
-    ModelEntry(
-        "mostpop",
-        "sanity",
-        "baselines.classic.base:MostPopular",
-        "the most bought items, the same for everybody",
-        "",
-        "mostpop",
-    ),
-    ModelEntry(
-        "markov",
-        "sanity",
-        "baselines.classic.base:Markov",
-        "first-order transitions from the last item",
-        "",
-        "markov",
-    ),
-    ModelEntry(
+    _classic("mostpop", "base:MostPopular", "the most bought items, the same for everybody"),
+    _classic("markov", "base:Markov", "first-order transitions from the last item"),
+    _classic(
         "itemknn",
-        "sanity",
-        "baselines.classic.base:ItemKNN",
+        "base:ItemKNN",
         "items bought by the same users as the history's, by cosine",
         "Sarwar et al., WWW 2001",
-        "itemknn",
     ),
-    ModelEntry(
+    _classic(
         "graph",
-        "sanity",
-        "baselines.classic.graph:Graph",
+        "graph:Graph",
         "rings round the last item of the transition graph, ranked by item text where there is some",
         "arXiv 2605.07125",
-        "graph",
     ),
-    ModelEntry(
-        "textknn",
-        "sanity",
-        "baselines.classic.text:TextKNN",
-        "items whose text is nearest to the recent history's, by TF-IDF",
-        "",
-        "textknn",
-        needs=("text",),
-    ),
-    ModelEntry(
+    _classic("textknn", "text:TextKNN", "items whose text is nearest to the recent history's, by TF-IDF", needs=TEXT),
+    _classic(
         "ease",
-        "sanity",
-        "baselines.classic.ease:EASE",
+        "ease:EASE",
         "a linear model of items by items in closed form, where its matrix fits the memory",
         "Steck, WWW 2019, arXiv 1905.03375",
-        "ease",
     ),
-    ModelEntry(
+    _rectools(
         "sasrec",
-        "rectools",
-        RECTOOLS,
-        "self-attention over the history, sampled softmax (RecTools)",
+        "self-attention over the history, sampled softmax",
         "Kang & McAuley, ICDM 2018; Klenitskiy & Vasilev, RecSys 2023",
-        "rectools",
-        preset=(("model", "SASRec"),),
         former_section="recbole",
+        model="SASRec",
     ),
-    ModelEntry(
+    _rectools(
         "esasrec",
-        "rectools",
-        RECTOOLS,
-        "SASRec with LiGR layers, sampled softmax (RecTools)",
+        "SASRec with LiGR layers, sampled softmax",
         "eSASRec, RecSys 2025",
-        "rectools",
-        preset=(("model", "SASRec"), ("layer", "ligr")),
+        model="SASRec",
+        layer="ligr",
     ),
-    ModelEntry(
+    _rectools(
         "hstu",
-        "rectools",
-        RECTOOLS,
-        "HSTU's pointwise attention over the history, without times (RecTools)",
+        "HSTU's pointwise attention over the history, without times",
         "Zhai et al., ICML 2024, arXiv 2402.17152",
-        "rectools",
-        preset=(("model", "HSTU"),),
+        model="HSTU",
     ),
-    ModelEntry(
-        "gru4rec",
-        "recbole",
-        RECBOLE,
-        "a recurrent network over the history (RecBole)",
-        "Hidasi et al., ICLR 2016; Tan et al., DLRS 2016",
-        "recbole",
-        preset=(("model", "GRU4Rec"),),
-    ),
-    ModelEntry(
-        "bert4rec",
-        "recbole",
-        RECBOLE,
-        "a bidirectional transformer that fills masked items (RecBole)",
-        "Sun et al., CIKM 2019",
-        "recbole",
-        preset=(("model", "BERT4Rec"),),
-    ),
-    ModelEntry(
-        "caser",
-        "recbole",
-        RECBOLE,
-        "convolutions over the history and a vector a user (RecBole)",
-        "Tang & Wang, WSDM 2018",
-        "recbole",
-        preset=(("model", "Caser"),),
-    ),
-    ModelEntry(
-        "hgn",
-        "recbole",
-        RECBOLE,
-        "gates over features and items of the history (RecBole)",
-        "Ma et al., KDD 2019",
-        "recbole",
-        preset=(("model", "HGN"),),
-    ),
-    ModelEntry(
-        "narm",
-        "recbole",
-        RECBOLE,
-        "a recurrent network with attention over the history (RecBole)",
-        "Li et al., CIKM 2017",
-        "recbole",
-        preset=(("model", "NARM"),),
-    ),
-    ModelEntry(
-        "lightsans",
-        "recbole",
-        RECBOLE,
-        "self-attention over a few latent interests (RecBole)",
-        "Fan et al., SIGIR 2021",
-        "recbole",
-        preset=(("model", "LightSANs"),),
-    ),
-    ModelEntry(
-        "fdsa",
-        "recbole",
-        RECBOLE,
-        "self-attention over items and, apart, over their features (RecBole)",
-        "Zhang et al., IJCAI 2019",
-        "recbole",
-        needs=("text",),
-        preset=(("model", "FDSA"),),
-    ),
-    ModelEntry(
-        "s3rec",
-        "recbole",
-        RECBOLE,
-        "self-attention pre-trained on items, features and segments (RecBole)",
+    _recbole("GRU4Rec", "a recurrent network over the history", "Hidasi et al., ICLR 2016; Tan et al., DLRS 2016"),
+    _recbole("BERT4Rec", "a bidirectional transformer that fills masked items", "Sun et al., CIKM 2019"),
+    _recbole("Caser", "convolutions over the history and a vector a user", "Tang & Wang, WSDM 2018"),
+    _recbole("HGN", "gates over features and items of the history", "Ma et al., KDD 2019"),
+    _recbole("NARM", "a recurrent network with attention over the history", "Li et al., CIKM 2017"),
+    _recbole("LightSANs", "self-attention over a few latent interests", "Fan et al., SIGIR 2021"),
+    _recbole("FDSA", "self-attention over items and, apart, over their features", "Zhang et al., IJCAI 2019", TEXT),
+    _recbole(
+        "S3Rec",
+        "self-attention pre-trained on items, features and segments",
         "Zhou et al., CIKM 2020, arXiv 2008.07873",
-        "recbole",
-        needs=("text",),
-        preset=(("model", "S3Rec"),),
+        TEXT,
     ),
     ModelEntry(
         "lcrec",
@@ -243,7 +176,7 @@ MODELS = (
         "a decoder-only LLM that reads and writes RQ-VAE codes of item text",
         "Zheng et al., ICDE 2024, arXiv 2311.09049",
         "lcrec",
-        needs=("text",),
+        needs=TEXT,
     ),
     ModelEntry(
         "minionerec",
@@ -252,7 +185,7 @@ MODELS = (
         "LC-Rec on residual k-means codes with half of the samples text: MiniOneRec, its GRPO stage on demand",
         "arXiv 2510.24431",
         "minionerec",
-        needs=("text",),
+        needs=TEXT,
         grids="baselines.grids",
     ),
     ModelEntry(
@@ -260,36 +193,36 @@ MODELS = (
         "generative",
         "baselines.tiger:Tiger",
         "an encoder-decoder that reads and writes RQ-VAE codes of item text",
-        "Rajput et al., NeurIPS 2023, arXiv 2305.05065",
+        TIGER,
         "tiger",
-        needs=("text",),
+        needs=TEXT,
     ),
     ModelEntry(
         "tiger-decoder",
         "generative",
         "baselines.tiger:TigerDecoder",
         "TIGER's codes in a decoder alone, all next items of a window in one pass: not the paper's encoder-decoder",
-        "departs from Rajput et al., NeurIPS 2023, arXiv 2305.05065",
+        f"departs from {TIGER}",
         "tiger",
-        needs=("text",),
+        needs=TEXT,
     ),
     ModelEntry(
         "letter-tiger",
         "generative",
         "baselines.letter:LetterTiger",
         "TIGER on codes that agree with collaborative vectors and use their codebooks evenly",
-        "Wang et al., CIKM 2024, arXiv 2405.07314",
+        LETTER,
         "letter_tiger",
-        needs=("text",),
+        needs=TEXT,
     ),
     ModelEntry(
         "letter-lcrec",
         "llm",
         "baselines.letter:LetterLCRec",
         "LC-Rec on LETTER's codes",
-        "Wang et al., CIKM 2024, arXiv 2405.07314",
+        LETTER,
         "letter_lcrec",
-        needs=("text",),
+        needs=TEXT,
     ),
     ModelEntry(
         "p5-cid",
@@ -306,7 +239,7 @@ MODELS = (
         "a causal transformer that predicts all OPQ codes of the next item at once",
         "Hou et al., KDD 2025, arXiv 2506.05781",
         "rpg",
-        needs=("text",),
+        needs=TEXT,
     ),
     ModelEntry(
         "eager",
@@ -315,7 +248,7 @@ MODELS = (
         "one encoder and two decoders, of behaviour codes and of semantic codes, ranked by confidence",
         "Wang et al., KDD 2024, arXiv 2406.14017",
         "eager_kdd",
-        needs=("text",),
+        needs=TEXT,
     ),
     ModelEntry(
         "eager-llm",
@@ -324,7 +257,7 @@ MODELS = (
         "a decoder-only LLM that reads and writes dual-source item codes",
         "Hong et al., WWW 2025, arXiv 2502.14735",
         "eager",
-        needs=("text",),
+        needs=TEXT,
         grids="eager.grids",
     ),
 )

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.aftermath import differences, litter, torn
-from benchmarks.victims import Death, Place, run
+from benchmarks.victims import Death, Place, differences, litter, run, torn
 
 ROOT = Path(__file__).parents[1]
 

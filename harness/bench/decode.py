@@ -7,7 +7,6 @@ each round, so that every list is compared; rates are per user. Users are sorted
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from harness.bench.timing import MIN_ROUNDS, Options, Outcome, Side, paired
+from harness.bench.timing import MIN_ROUNDS, Options, Outcome, Side, paired, seconds_of
 from harness.core.environment import cache_dir
 from harness.core.seeding import derive_seed, generator
 from harness.data.loading import load_dataset
@@ -111,21 +110,29 @@ def causal_case(
 ) -> Case:
     """SmolLM2-135M with `layers` layers (None: all) over the histories of `users` users, of at most `items` items."""
     requests, table = _data(dataset, users, items, context.seed)
+    model, prompt_of = language_model(table, prompt, layers, context)
+    return Case(
+        model,
+        with_grown_vocabulary(model),
+        table,
+        requests,
+        prompt_of,
+        context,
+        sum(p.numel() for p in model.body.parameters() if p.ndim == 2 and p is not model.embedding.weight),
+    )
+
+
+def language_model(
+    table: CodeTable, prompt: Prompt, layers: int | None, context: RunContext
+) -> tuple[CodeLM, Callable[[np.ndarray], list[int]]]:
+    """SmolLM2-135M with random rows for the codes, and the token ids of the prompt for a history of items."""
     backbone = load_backbone(EMBEDDED, layers, "pretrained", context)
     torch.manual_seed(derive_seed(context.seed, "bench", "rows"))
     model = CodeLM(backbone, table.sizes).to(context.device).eval()
     with torch.no_grad():  # not frozen: autocast caches casts of trained weights only, as in a run
         model.scale.mul_(SPREAD)
     lead: list[int] = list(backbone.tokenizer(PROMPTS[prompt], add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
-    return Case(
-        model,
-        with_grown_vocabulary(model),
-        table,
-        requests,
-        lambda history: [*lead, *(table.flat[history] + model.vocabulary).reshape(-1).tolist()],
-        context,
-        sum(p.numel() for p in model.body.parameters() if p.ndim == 2 and p is not model.embedding.weight),
-    )
+    return model, lambda history: [*lead, *(table.flat[history] + model.vocabulary).reshape(-1).tolist()]
 
 
 def t5_case(dataset: str, users: int, items: int | None, context: RunContext) -> Case:
@@ -277,9 +284,9 @@ def _best(case: Case, beams: int, batch: int, value: float) -> dict[str, Any]:
     tree, reference, engine = case.tree(), {batch: value}, {}
     for size in REFERENCE_BATCHES:
         users = case.sample_rows(size).tolist()
-        reference[size] = len(users) / _seconds(lambda users=users: case.reference(tree, users, beams))
+        reference[size] = len(users) / seconds_of(lambda users=users: case.reference(tree, users, beams))[0]
     for size in sorted({batch, *ENGINE_BATCHES}):
-        engine[size] = len(case.requests) / _seconds(lambda size=size: case.engine(beams, size))
+        engine[size] = len(case.requests) / seconds_of(lambda size=size: case.engine(beams, size))[0]
     engine_batch, reference_batch = max(engine, key=engine.__getitem__), max(reference, key=reference.__getitem__)
     return {
         "ratio": engine[engine_batch] / reference[reference_batch],
@@ -305,25 +312,22 @@ def _inexact_modes(case: Case, beams: int, batch: int, exact: np.ndarray, refere
 def _mode(
     case: Case, mode: tuple[ScoreNormalization, Precision], beams: int, batch: int, exact: np.ndarray, reference: float
 ) -> dict[str, float]:
-    items: list[np.ndarray] = []
     rows = case.sample_rows(INEXACT_USERS)
-    seconds = [
-        _seconds(lambda: items.append(case.engine(beams, batch, *mode, users=len(rows))[0])) for _ in range(MIN_ROUNDS)
-    ]
-    rate = len(rows) / float(np.median(seconds))
-    return {"per_second": rate, "ratio": rate / reference, "overlap": _overlap(items[-1], exact[rows], LISTED)}
+    rounds = [seconds_of(lambda: case.engine(beams, batch, *mode, users=len(rows))) for _ in range(MIN_ROUNDS)]
+    rate = len(rows) / float(np.median([seconds for seconds, _ in rounds]))
+    items, _ = rounds[-1][1]
+    return {"per_second": rate, "ratio": rate / reference, "overlap": _overlap(items, exact[rows], LISTED)}
 
 
 def _beam_recall(case: Case, settings: list[Beams]) -> dict[str, Any]:
     """The items of the exact top 10 that beams miss, for a few users."""
     users = min(RECALL_USERS, len(case.requests))
-    exact: list[np.ndarray] = []
-    seconds = _seconds(lambda: exact.append(case.engine("all", users, users=users)[0]))
+    seconds, (exact, _) = seconds_of(lambda: case.engine("all", users, users=users))
     entries: dict[str, Any] = {"users": users, "all": {"per_second": users / seconds}}
     for beams in settings:
         if beams != "all":
             items, _ = case.engine(beams, users, users=users)
-            dropped = count_missed(items, exact[0])
+            dropped = count_missed(items, exact)
             entries[str(beams)] = {"missed_of_10_mean": float(dropped.mean()), "missed_of_10_most": int(dropped.max())}
     return entries
 
@@ -331,9 +335,3 @@ def _beam_recall(case: Case, settings: list[Beams]) -> dict[str, Any]:
 def _overlap(items: np.ndarray, exact: np.ndarray, depth: int) -> float:
     """Mean overlap of the top `depth` items."""
     return float(np.mean([len(set(a[:depth]) & set(b[:depth])) / depth for a, b in zip(items, exact, strict=True)]))
-
-
-def _seconds(run: Any) -> float:
-    start_time = time.perf_counter()
-    run()
-    return time.perf_counter() - start_time

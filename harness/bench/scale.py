@@ -11,17 +11,21 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from harness.bench.timing import seconds_of
 from harness.core.seeding import generator
 from harness.data.dataset import Dataset
 from harness.data.ragged import RaggedArray
 
+if TYPE_CHECKING:
+    from harness.protocol.split import Split
+
+T = TypeVar("T")
 SIZES = (10_000, 100_000)
 CATALOGUE = 100_000
 MODELS = ("mostpop", "markov")
@@ -63,33 +67,29 @@ def one_size(dataset: Dataset, seed: int) -> dict[str, Any]:
     from harness.protocol.protocol import Protocol
     from harness.protocol.split import split
 
-    start = time.perf_counter()
-    parts = split(dataset, Protocol())
-    document: dict[str, Any] = {
+    seconds, parts = seconds_of(lambda: split(dataset, Protocol()))
+    models = {name: _model(name, parts, seed) for name in MODELS}
+    return {
         "users": len(dataset.users),
         "items": len(dataset.items),
         "interactions": dataset.interactions,
-        "split_seconds": time.perf_counter() - start,
+        "split_seconds": seconds,
+        **models,
+        "seconds": seconds + sum(model["seconds"] for model in models.values()),
     }
-    for name in MODELS:
-        document[name] = _model(name, parts, seed)
-    document["seconds"] = document["split_seconds"] + sum(document[name]["seconds"] for name in MODELS)
-    return document
 
 
-def _model(name: str, parts: Any, seed: int) -> dict[str, Any]:
-    from harness.evaluation.metrics import compute_metrics as score
-    from harness.evaluation.metrics import count_list_defects
+def _model(name: str, parts: Split, seed: int) -> dict[str, Any]:
+    from harness.evaluation.metrics import compute_metrics, count_list_defects
     from harness.protocol.context import RunContext
     from harness.protocol.protocol import DEPTH
     from harness.registry import model_entry
 
     seconds = {"fit": 0.0, "recommend": 0.0, "audit": 0.0, "measure": 0.0}
 
-    def timed(stage: str, work: Any) -> Any:
-        start_time = time.perf_counter()
-        result = work()
-        seconds[stage] += time.perf_counter() - start_time
+    def timed(stage: str, work: Callable[..., T], *arguments: Any) -> T:
+        took, result = seconds_of(lambda: work(*arguments))
+        seconds[stage] += took
         return result
 
     model_class = model_entry(name).load()
@@ -97,12 +97,9 @@ def _model(name: str, parts: Any, seed: int) -> dict[str, Any]:
     metrics = {}
     with tempfile.TemporaryDirectory() as folder:
         context = RunContext(seed, Path(folder))
-        timed("fit", lambda: model.fit(parts.train, context))
+        timed("fit", model.fit, parts.train, context)
         for fold in (parts.valid, parts.test):
-            lists = timed("recommend", lambda fold=fold: model.recommend(fold.requests, DEPTH, context))
-            timed(
-                "audit",
-                lambda fold=fold, lists=lists: count_list_defects(lists, fold.requests, DEPTH, parts.train.n_items),
-            )
-            metrics = timed("measure", lambda fold=fold, lists=lists: score(lists, fold.targets))
+            lists = timed("recommend", model.recommend, fold.requests, DEPTH, context)
+            timed("audit", count_list_defects, lists, fold.requests, DEPTH, parts.train.n_items)
+            metrics = timed("measure", compute_metrics, lists, fold.targets)
     return {"seconds": sum(seconds.values()), "stages": seconds, "recall@10": metrics["recall@10"]}

@@ -13,8 +13,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 MIN_ROUNDS = 3  # minimal number of rounds for a median
 
 
@@ -25,7 +26,6 @@ class Options:
     dataset: str | None = None
     users: int | None = None
     items: int | None = None
-    beams: int | None = None
     layers: int | None = None
     batch: int | None = None
     rounds: int = MIN_ROUNDS
@@ -96,7 +96,6 @@ class Outcome:
 
     def document(self) -> dict[str, Any]:
         """The JSON document of `harness bench NAME --json`."""
-
         return {
             "benchmark": self.benchmark,
             "unit": self.unit,
@@ -124,11 +123,17 @@ def paired(candidate: Side, reference: Side, *, rounds: int = MIN_ROUNDS, warm: 
     results: list[Any] = [None, None]
     for turn in range(rounds):
         for place in (0, 1) if turn % 2 == 0 else (1, 0):
-            start_time = time.perf_counter()
-            results[place] = sides[place].run()
-            seconds[place].append(time.perf_counter() - start_time)
-    timings = [Timing(side.name, side.units, tuple(took)) for side, took in zip(sides, seconds, strict=True)]
+            took, results[place] = seconds_of(sides[place].run)
+            seconds[place].append(took)
+    timings = [Timing(side.name, side.units, tuple(rounds_of)) for side, rounds_of in zip(sides, seconds, strict=True)]
     return Paired(timings[0], timings[1], (results[0], results[1]))
+
+
+def seconds_of(run: Callable[[], T]) -> tuple[float, T]:
+    """Wall seconds of a call, and its result."""
+    start_time = time.perf_counter()
+    result = run()
+    return time.perf_counter() - start_time, result
 
 
 def machine() -> dict[str, Any]:
@@ -155,13 +160,8 @@ def gemm_rate(rows: int = 1024, width: int = 576, out: int = 1536, precision: st
     kind = getattr(torch, precision)
     first, second = torch.randn(rows, width).to(kind), torch.randn(width, out).to(kind)
     torch.mm(first, second)
-    seconds = []
-    for _ in range(5):
-        start_time = time.perf_counter()
-        for _ in range(8):
-            torch.mm(first, second)
-        seconds.append((time.perf_counter() - start_time) / 8)
-    return 2 * rows * width * out / statistics.median(seconds)
+    seconds = [seconds_of(lambda: [torch.mm(first, second) for _ in range(8)])[0] for _ in range(5)]
+    return 8 * 2 * rows * width * out / statistics.median(seconds)
 
 
 def _processor() -> str:

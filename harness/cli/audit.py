@@ -285,12 +285,12 @@ def certify(
     """
     from harness.reports.certificate import certify as write
     from harness.reports.selection import choose_one
-    from harness.runs.overrides import command
+    from harness.runs.job import command_of
     from harness.store.run_store import Store
 
     check_new_folder(output)
     stored = choose_one(Store(results), run, dataset)
-    paths = write(stored, output, command((stored,)), dataset)
+    paths = write(stored, output, command_of((stored,)), dataset)
     if as_json:
         print_json({"run_id": stored.record.run_id, "files": [str(path) for path in paths]})
     else:

@@ -23,6 +23,15 @@ Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Batch size in
 Rounds = Annotated[int, typer.Option("--rounds", min=3, help="Timed rounds of both sides; medians are reported.")]
 Seed = Annotated[int, typer.Option("--seed", help="Random seed.")]
 
+# Benchmark → its module in `harness.bench` and the function there.
+MEASURES = {
+    "decode": ("decode", "measure"),
+    "train": ("train", "measure"),
+    "index": ("item_codes", "measure_index"),
+    "metrics": ("metrics", "measure"),
+    "trie": ("item_codes", "measure_trie"),
+}
+
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
@@ -61,7 +70,6 @@ def decode(
         dataset,
         users,
         items,
-        None,
         layers,
         batch,
         rounds,
@@ -93,7 +101,7 @@ def train(
     """All next items of a user in one pass against one sample a next item, sorted by length."""
     from harness.bench.timing import Options
 
-    _measure("train", Options(dataset, users, items, None, layers, batch, rounds, seed, width), as_json)
+    _measure("train", Options(dataset, users, items, layers, batch, rounds, seed, width), as_json)
 
 
 def index(items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False) -> None:
@@ -155,9 +163,10 @@ def scale(
 
 
 def _measure(name: str, options: Options, as_json: bool) -> None:
-    """Runs `harness.bench.NAME.measure` and prints its outcome; differing results are an internal error."""
+    """Runs a benchmark and prints its outcome; differing results are an internal error."""
+    module, function = MEASURES[name]
     with stdout_kept():
-        outcome: Outcome = import_module(f"harness.bench.{name}").measure(options)
+        outcome: Outcome = getattr(import_module(f"harness.bench.{module}"), function)(options)
         document = outcome.document()
     if as_json:
         print_json(document)

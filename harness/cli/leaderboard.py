@@ -152,9 +152,9 @@ def _deeper(location: str | None) -> Callable[[StoredRun, int], Predictions]:
 
 def _commanded(row: Row) -> Row:
     """The row with the command of its runs; published rows have none."""
-    from harness.runs.overrides import command
+    from harness.runs.job import command_of
 
-    return replace(row, command=command(row.runs)) if row.runs else row
+    return replace(row, command=command_of(row.runs)) if row.runs else row
 
 
 def tie_report_of(store: Store, board: Board) -> dict[str, Any] | None:

@@ -150,14 +150,15 @@ def evaluate(
 ) -> None:
     """Evaluate external rankings under the same protocol, and store them as a run."""
     from harness.cli.output import print_summary
-    from harness.runs.external import External
     from harness.runs.external import evaluate as measure
+    from harness.runs.job import RunOptions
     from harness.store.run_store import Store
 
     store = Store(results)
-    external = External(predictions, dataset, name, seed, tuple(sets or ()), protocol, order or "time", reading)
+    seeds = () if seed is None else (seed,)
+    options = RunOptions(dataset, seeds=seeds, sets=tuple(sets or ()), protocol=protocol, order=order, reading=reading)
     with stdout_kept():
-        done = measure(external, store, log)
+        done = measure(predictions, options, store, log, name=name)
     print_summary([done], store, as_json=as_json)
 
 

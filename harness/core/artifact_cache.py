@@ -6,7 +6,6 @@ a manifest are unfinished. A corrupt entry logs a warning and is treated as a ca
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -16,8 +15,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.core.config_files import flatten
 from harness.core.files import write_text
-from harness.core.hashing import fingerprint
+from harness.core.hashing import file_sha256, fingerprint
 from harness.core.json_files import read_json_object
 from harness.errors import InputError
 
@@ -103,7 +103,7 @@ def differences(entries: Mapping[str, Any], requested: Mapping[str, Any]) -> tup
     >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
     (Difference(part='a.b', kept=1, asked=3),)
     """
-    one, other = _flat(entries), _flat(requested)
+    one, other = (json.loads(json.dumps(flatten(parts))) for parts in (entries, requested))
     names = [*other, *(name for name in one if name not in other)]
     unlike = [name for name in names if (name in one, one.get(name)) != (name in other, other.get(name))]
     return tuple(Difference(name, one.get(name), other.get(name)) for name in unlike)
@@ -119,8 +119,7 @@ def sha256_of(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, changed: int, size: int, node: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _sound(manifest: Path, key: Key) -> dict[str, Any]:
@@ -150,11 +149,3 @@ def _kept(folder: Path, pattern: str, kind: str) -> Iterator[dict[str, Any]]:
             continue
         if document.get("kind") == kind and isinstance(document.get("parts"), dict):
             yield document["parts"]
-
-
-def _flat(parts: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    entries: dict[str, Any] = {}
-    for key, value in parts.items():
-        name = f"{above}{key}"
-        entries |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return json.loads(json.dumps(entries))

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -29,8 +30,6 @@ _FLOAT = re.compile(
     r"^[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9_]+(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?(?:[eE][-+]?[0-9]+)|[0-9][0-9_]*\.|"
     r"\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
-
-
 _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
 
 
@@ -156,6 +155,18 @@ def relative_to_file(name: str, path: Path) -> str:
 def write(content: dict[str, Any]) -> str:
     """A mapping as YAML, in its order."""
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
+def flatten(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Values of nested mappings by dotted names; an empty mapping has none.
+
+    >>> flatten({"a": {"b": 1, "c": {}}, "d": [2]})
+    {'a.b': 1, 'd': [2]}
+    """
+    entries: dict[str, Any] = {}
+    for key, value in table.items():
+        entries |= flatten(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return entries
 
 
 def parse_toml(text: str, location: str) -> dict[str, Any]:

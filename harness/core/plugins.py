@@ -7,10 +7,10 @@ They are loaded one by one; a broken one is skipped with a warning.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint
@@ -19,6 +19,7 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import TypeVar
 
+from harness.core.hashing import file_sha256
 from harness.errors import InputError, escape_control, truncate
 
 EntryT = TypeVar("EntryT")
@@ -117,7 +118,7 @@ def model_name(target: str) -> str:
 
 def digest(path: Path) -> str:
     """Hash of a file's content for a run's key."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return file_sha256(path)[:12]
 
 
 @cache
@@ -144,12 +145,8 @@ def _module(path: Path, content: str) -> ModuleType:
 
 def _line(error: BaseException, path: Path) -> int | None:
     """Line of the file that raised the error."""
-    line, step = getattr(error, "lineno", None), error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename == str(path):
-            line = step.tb_lineno
-        step = step.tb_next
-    return line
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] if lines else getattr(error, "lineno", None)
 
 
 def packaged_folder(files: str) -> Path | None:

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.ragged import RaggedArray
-from harness.evaluation.metrics import seen
+from harness.evaluation.metrics import incidence, rows_of, seen
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests, Targets
 
@@ -28,13 +27,8 @@ if TYPE_CHECKING:
 LISTS = 20  # fewer lists prove nothing
 SHARE = 0.75  # of the items that a user has not had: longer lists hold most answers anyway
 HELD = 0.99  # of the lists hold their answer
-LOWER, BEYOND = (
-    0.05,
-    5,
-)  # so many answers in the lower half, and so many times those that are missed: no ranking ends so
-NEIGHBOUR = (
-    0.5  # at least, of lists of an honest model that all hold their own answer, hold that of the most similar list
-)
+LOWER, BEYOND = 0.05, 5  # so many answers in the lower half, so many times those that are missed: no ranking ends so
+NEIGHBOUR = 0.5  # at least, of an honest model's lists that all hold their own answer, hold the most similar list's
 ALPHA = 0.01
 ALIKE, CLOSER = 1.15, 0.25  # rankings are this much more alike than draws, and this much nearer to being the same
 ROOM = 0.8  # draws that are more alike than this prove nothing
@@ -66,7 +60,7 @@ class Candidates:
 def look_for_candidates(predictions: Predictions, requests: Requests, targets: Targets, n_items: int) -> Candidates:
     """`predictions` are the lists as they were given, not cut; `targets` are aligned with `requests`, which hold the
     same cases. Items of the history are left out before anything is counted, unless they are the answer."""
-    answers = targets.items[np.argsort(targets.cases)][np.searchsorted(np.sort(targets.cases), predictions.cases)]
+    answers = targets.items[rows_of(targets.cases, predictions.cases)]
     is_target = predictions.items == answers[:, None]
     listed = (predictions.items != NO_ITEM) & (is_target | ~seen(predictions, requests))
     lengths = listed.sum(axis=1)
@@ -76,8 +70,9 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     lists, lock = int((lengths > 0).sum()), int((places > 0).sum())
     lower = int((places > (lengths + 1) // 2).sum())
     candidates = Candidates(lists, lock, lower)
-    own_rows = _rows_of(requests, predictions.cases)
-    names = _known(requests.histories.take(own_rows), n_items)
+    own_rows = rows_of(requests.cases, predictions.cases)
+    histories = requests.histories.take(own_rows)
+    names = incidence(histories.rows(), histories.values, (len(histories), n_items))
     room = n_items - names.sum(axis=1)
     if lists < LISTS or lock < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
         return candidates
@@ -117,26 +112,8 @@ def _alarm(candidates: Candidates, has_value: np.ndarray, likeness: float, rando
 
 def _membership(items: np.ndarray, n_items: int) -> csr_array:
     """Which items each list has: float32, shape (lists, n_items)."""
-    from scipy.sparse import csr_array
-
     row, place = np.nonzero(items != NO_ITEM)
-    values = np.ones(len(row), dtype=np.float32)
-    return csr_array((values, (row, items[row, place])), shape=(len(items), n_items))
-
-
-def _rows_of(requests: Requests, cases: np.ndarray) -> np.ndarray:
-    """The row of each of `cases` in `requests`, shape (n,)."""
-    order = np.argsort(requests.cases)
-    return order[np.searchsorted(requests.cases[order], cases)]
-
-
-def _known(histories: RaggedArray, n_items: int) -> csr_array:
-    """Which items each history has: shape (histories, n_items)."""
-    from scipy.sparse import csr_array
-
-    pairs = np.unique(histories.rows() * n_items + histories.values)
-    values = np.ones(len(pairs), dtype=np.float32)
-    return csr_array((values, (pairs // n_items, pairs % n_items)), shape=(len(histories), n_items))
+    return incidence(row, items[row, place], (len(items), n_items))
 
 
 def _hold_neighbours(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.core.seeding import generator
+from harness.evaluation.metrics import incidence
 from harness.evaluation.significance import bootstrap_ci
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import Split, TrainingData
@@ -144,17 +145,12 @@ def _followed(split: Split) -> np.ndarray:
 
 def _together(split: Split) -> np.ndarray:
     """Whose target stands in a training sequence with another item of the history: bool, shape (users,)."""
-    from scipy.sparse import csr_array
-
     rows, n_items = split.train.sequences, split.train.n_items
     histories, answers = split.test.requests.histories, split.test.targets.items
-    pairs = np.unique(rows.rows() * n_items + rows.values)
-    ones = np.ones(len(pairs), dtype=np.int32)
-    has_value = csr_array((ones, (pairs // n_items, pairs % n_items)), shape=(len(rows), n_items))
+    has_value = incidence(rows.rows(), rows.values, (len(rows), n_items))
     case, item = histories.rows(), histories.values
     other = item != answers[case]
-    ones = np.ones(int(other.sum()), dtype=np.int32)
-    previous = csr_array((ones, (case[other], item[other])), shape=(len(answers), n_items))
+    previous = incidence(case[other], item[other], (len(answers), n_items))
     mask, at = np.unique(answers, return_inverse=True)
     order = np.argsort(at, kind="stable")
     owners, result = has_value.T.tocsr(), np.zeros(len(answers), dtype=bool)

@@ -64,7 +64,7 @@ def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = 
         raise InvalidPredictions("there is no user to measure")
     if problems := predictions.problems(targets.cases, ANY_ITEM):
         raise InvalidPredictions(f"these lists cannot be measured: {'; '.join(problems)}")
-    places = _places(predictions.items[_rows(predictions.cases, targets.cases)], targets.items)
+    places = _places(predictions.items[rows_of(predictions.cases, targets.cases)], targets.items)
     by_place = outcomes(predictions.items.shape[1], names)
     return {name: values[places] for name, values in by_place.items()}
 
@@ -113,10 +113,17 @@ def _ranx() -> Mapping[str, Callable[..., np.ndarray]]:
         switches.DISABLE_JIT = jit
 
 
-def _rows(value: np.ndarray, requested: np.ndarray) -> np.ndarray:
-    """Where each of `requested` stands in `value`; both hold the same distinct cases."""
-    order = np.argsort(value, kind="stable")
-    return order[np.searchsorted(value[order], requested)]
+def rows_of(cases: np.ndarray, requested: np.ndarray) -> np.ndarray:
+    """The row in `cases`, which are distinct, of each of `requested`, which are among them."""
+    order = np.argsort(cases, kind="stable")
+    return order[np.searchsorted(cases[order], requested)]
+
+
+def incidence(row: np.ndarray, item: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
+    """1 where a row has an item, else 0: float32, `shape` (rows, n_items). A repeated pair counts once."""
+    pairs = np.unique(row * shape[1] + item)
+    ones = np.ones(len(pairs), dtype=np.float32)
+    return sparse.csr_array((ones, (pairs // shape[1], pairs % shape[1])), shape=shape)
 
 
 def without_history(predictions: Predictions, requests: Requests, depth: int) -> Predictions:
@@ -124,12 +131,7 @@ def without_history(predictions: Predictions, requests: Requests, depth: int) ->
 
     Raises `InvalidPredictions` where a case of the lists was not asked for.
     """
-    saved = (predictions.items != NO_ITEM) & ~seen(predictions, requests)
-    order = np.argsort(~saved, axis=1, kind="stable")[:, :depth]
-    listed = np.take_along_axis(saved, order, axis=1)
-    items = np.where(listed, np.take_along_axis(predictions.items, order, axis=1), NO_ITEM)
-    scores = np.where(listed, np.take_along_axis(predictions.scores, order, axis=1), 0.0)
-    return Predictions(predictions.cases, items, scores)
+    return predictions.kept((predictions.items != NO_ITEM) & ~seen(predictions, requests)).first(depth)
 
 
 def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
@@ -139,8 +141,7 @@ def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
     """
     if len(extra := np.setdiff1d(predictions.cases, requests.cases)):
         raise InvalidPredictions(f"{len(extra)} lists were not asked for")
-    order = np.argsort(requests.cases, kind="stable")
-    rows = order[np.searchsorted(requests.cases[order], predictions.cases)]
+    rows = rows_of(requests.cases, predictions.cases)
     result = np.zeros(predictions.items.shape, dtype=bool)
     for begin in range(0, len(rows), CHUNK):
         part = slice(begin, begin + CHUNK)
@@ -162,8 +163,8 @@ def count_list_defects(
     """
     requested = np.isin(predictions.cases, requests.cases)
     current_predictions = Predictions(
-        predictions.cases[requested], predictions.items[requested, :depth], predictions.scores[requested, :depth]
-    )
+        predictions.cases[requested], predictions.items[requested], predictions.scores[requested]
+    ).first(depth)
     unknown = current_predictions.items < NO_ITEM
     if n_items is not None:
         unknown |= current_predictions.items >= n_items
@@ -190,9 +191,7 @@ def fuse(lists: Sequence[Predictions], depth: int) -> Predictions:
     order = np.lexsort((item, np.negative(total.data), row))
     place = np.arange(len(row)) - np.searchsorted(row[order], row[order])
     order, place = order[place < depth], place[place < depth]
-    items, scores = np.full((len(listed), depth), NO_ITEM), np.zeros((len(listed), depth))
-    items[row[order], place], scores[row[order], place] = item[order], total.data[order]
-    return Predictions(lists[0].cases, items, scores)
+    return Predictions.of_entries(lists[0].cases, (row[order], place), item[order], total.data[order], depth)
 
 
 def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -> dict[str, Any]:
@@ -230,10 +229,7 @@ def as_codes(predictions: Predictions, groups: np.ndarray) -> Predictions:
     ranked = np.take_along_axis(codes, order, axis=1)
     repeated = np.zeros_like(codes, dtype=bool)
     np.put_along_axis(repeated, order[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
-    saved = (codes != NO_ITEM) & ~repeated
-    places = np.argsort(~saved, axis=1, kind="stable")
-    saved, codes, scores = (np.take_along_axis(a, places, axis=1) for a in (saved, codes, predictions.scores))
-    return Predictions(predictions.cases, np.where(saved, codes, NO_ITEM), np.where(saved, scores, 0.0))
+    return Predictions(predictions.cases, codes, predictions.scores).kept((codes != NO_ITEM) & ~repeated)
 
 
 def shared_targets(groups: np.ndarray, targets: np.ndarray) -> dict[str, Any]:

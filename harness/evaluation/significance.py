@@ -299,15 +299,10 @@ def components(values: np.ndarray, clusters: np.ndarray | None = None) -> Compon
 
 
 def _two_way(means: np.ndarray) -> tuple[Component, ...]:
-    from scipy.stats import chi2
-
     a, b = means.shape
     rows, columns = means.mean(axis=1), means.mean(axis=0)
     residuals = means - rows[:, None] - columns + means.mean()
-    freedom = (a - 1) * (b - 1)
-    squares = float(np.square(residuals).sum())
-    tails = chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], freedom)
-    residual = Component("residual", squares / freedom, squares / tails[0], squares / tails[1], freedom)
+    residual = _mean_square("residual", residuals, (a - 1) * (b - 1))
     tokenizer = _factor("tokenizer", b * float(np.square(rows - rows.mean()).sum()), (a - 1, b), residual)
     model = _factor("model", a * float(np.square(columns - columns.mean()).sum()), (b - 1, a), residual)
     return tokenizer, model, residual
@@ -328,12 +323,16 @@ def _factor(source: str, squares: float, size: tuple[int, int], residual: Compon
 
 
 def _one_way(means: np.ndarray) -> tuple[Component, ...]:
+    return (_mean_square("model", means - means.mean(), len(means) - 1),)
+
+
+def _mean_square(source: str, residuals: np.ndarray, freedom: int) -> Component:
+    """Sum of squares over degrees of freedom, with the exact interval by chi squared."""
     from scipy.stats import chi2
 
-    freedom = len(means) - 1
-    squares = float(np.square(means - means.mean()).sum())
+    squares = float(np.square(residuals).sum())
     tails = chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], freedom)
-    return (Component("model", squares / freedom, squares / tails[0], squares / tails[1], freedom),)
+    return Component(source, squares / freedom, squares / tails[0], squares / tails[1], freedom)
 
 
 def _users(means: np.ndarray, spread: float, users: int, clusters: np.ndarray | None) -> Component:

@@ -17,6 +17,7 @@ base's record of the same seed. A model's named grids are files of the package t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -27,11 +28,11 @@ from typing import Any
 from harness.core import config_files
 from harness.errors import InputError, unknown_name
 from harness.registry import ModelEntry
-from harness.runs.overrides import FromBase, flat, line
 
 DEFAULT = "paper"  # the named grid where none is named
 ENDINGS = (".yaml", ".yml", ".toml")
 MOST = 1000  # cells of a product
+FROM_BASE = ".from_base"
 FACTORS = ("tokenizer_seed", "model_seed")
 
 
@@ -51,6 +52,35 @@ def check_headings(
 
 
 KEYS: dict[str, type] = {"about": str, "model": str, "base": str, "settings": dict, "changes": dict, "product": dict}
+
+
+@dataclass(frozen=True)
+class FromBase:
+    """A value at `path` of the base run's record, such as `cost.train_seconds`."""
+
+    path: str
+
+    def of(self, record: Mapping[str, Any]) -> float:
+        """The number, rounded to a tenth. Raises `InputError` if there is none."""
+        value: Any = record
+        for key in self.path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise InputError(f"the base's record has no number at {self.path}")
+        return round(float(value), 1)
+
+
+def line(key: str, value: Any) -> str:
+    """`key=value` for `--set`."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def named_values(table: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Dotted settings of nested tables with their values; `SETTING.from_base` is a `FromBase` of that setting."""
+    return tuple(
+        (name.removesuffix(FROM_BASE), FromBase(str(value)) if name.endswith(FROM_BASE) else value)
+        for name, value in config_files.flatten(table).items()
+    )
 
 
 @dataclass(frozen=True)
@@ -121,10 +151,10 @@ def _grid(name: str, location: str, content: Mapping[str, Any], entry: ModelEntr
     for cell, changes in content.get("changes", {}).items():
         if not isinstance(changes, dict) or not changes:
             raise InputError(f"changes.{cell} names no setting", where=location, hint="give it SECTION.KEY: VALUE")
-        cells.append(Variant(str(cell), flat(changes)))
-    cells += _product(flat(content.get("product", {})), location)
+        cells.append(Variant(str(cell), named_values(changes)))
+    cells += _product(named_values(content.get("product", {})), location)
     _check(cells, location)
-    settings = tuple(line(key, value) for key, value in flat(content.get("settings", {})))
+    settings = tuple(line(key, value) for key, value in named_values(content.get("settings", {})))
     return Grid(name, location, content.get("about", ""), settings, tuple(cells))
 
 

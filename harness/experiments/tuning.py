@@ -25,6 +25,7 @@ from harness.core.locks import acquire_lock
 from harness.data.dataset import Dataset
 from harness.errors import InputError, unknown_name
 from harness.evaluation.metrics import compute_metrics
+from harness.experiments.grid import line
 from harness.experiments.trials import FIRST, Space, Trial, append_trial, read_space, read_trials, suggest, version
 from harness.protocol.context import Reporter
 from harness.protocol.protocol import METRICS
@@ -32,10 +33,8 @@ from harness.protocol.requests import Targets
 from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entry
-from harness.runs.job import Job, RunOptions, plan
-from harness.runs.overrides import line
+from harness.runs.job import Job, RunOptions, plan, settings_hash
 from harness.runs.run import context_of, ranked
-from harness.runs.tuning_effort import chosen
 from harness.store.event_log import EventLog, RunReporter, read_events, seconds_between
 from harness.store.record import TuningEffort, folder_name, model_folder
 from harness.store.run_store import RunFolder, Store
@@ -146,7 +145,9 @@ class Study:
             metric=self.search.metric,
             study=self.name,
             space=self.space.document(),
-            configuration=None if best is None else chosen(self.base.entry.name, self.job(best.values).settings.model),
+            configuration=None
+            if best is None
+            else settings_hash(self.base.entry.name, self.job(best.values).settings.model),
         )
 
     def job(self, values: dict[str, Any]) -> Job:
@@ -231,7 +232,7 @@ class Study:
     def _tried(
         self, number: int, values: dict[str, Any], job: Job, reporter: Callable[[], AbstractContextManager[Reporter]]
     ) -> Trial:
-        mark = chosen(job.entry.name, job.settings.model)
+        mark = settings_hash(job.entry.name, job.settings.model)
         if same := [trial for trial in self.trials if trial.mark == mark and trial.repeats is None]:
             return replace(same[0], number=number, values=values, seconds=0.0, repeats=same[0].number)
         folder = self._folder(number, mark)

@@ -37,6 +37,16 @@ class Predictions:
         """Items listed a case, shape (n,)."""
         return (self.items != NO_ITEM).sum(axis=1)
 
+    def first(self, depth: int) -> Predictions:
+        """The first `depth` items of each list."""
+        return Predictions(self.cases, self.items[:, :depth], self.scores[:, :depth])
+
+    def kept(self, mask: np.ndarray) -> Predictions:
+        """Without the entries outside `mask`, bool, shape (n, k); the lists are closed up and never topped up."""
+        order = np.argsort(~mask, axis=1, kind="stable")
+        mask, items, scores = (np.take_along_axis(a, order, axis=1) for a in (mask, self.items, self.scores))
+        return Predictions(self.cases, np.where(mask, items, NO_ITEM), np.where(mask, scores, 0.0))
+
     def problems(self, cases: np.ndarray, n_items: int) -> list[str]:
         """Violations of the contract, one line each: missing or unexpected users, duplicate and unknown items, gaps,
         scores that are not finite or that rise. Empty for valid predictions."""
@@ -59,6 +69,22 @@ class Predictions:
         elif (self.scores[:, 1:] > self.scores[:, :-1])[listed[:, 1:]].any():
             results.append("scores that rise along a list")
         return results
+
+    @classmethod
+    def of_entries(
+        cls,
+        cases: np.ndarray,
+        at: tuple[np.ndarray, np.ndarray],
+        items: np.ndarray,
+        scores: np.ndarray,
+        width: int | None = None,
+    ) -> Predictions:
+        """From single entries: `at` has the row in `cases` and the place in the list, from 0, of each of `items`, shape
+        (entries,). `width`: the longest list (None: that of the entries)."""
+        shape = (len(cases), int(at[1].max(initial=0)) + 1 if width is None else width)
+        listed, values = np.full(shape, NO_ITEM), np.zeros(shape)
+        listed[at], values[at] = items, scores
+        return cls(cases, listed, values)
 
     @classmethod
     def best(cls, cases: np.ndarray, scores: np.ndarray, k: int) -> Predictions:

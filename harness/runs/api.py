@@ -12,6 +12,7 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
+from harness.core.config_files import flatten
 from harness.core.environment import cache_dir
 from harness.core.locks import acquire_lock
 from harness.data.dataset import Dataset
@@ -20,10 +21,8 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.context import Reporter, SilentReporter
 from harness.protocol.split import Split, split
 from harness.registry import model_entries
-from harness.runs.external import External
 from harness.runs.external import evaluate as measure
 from harness.runs.job import RunOptions, plan
-from harness.runs.overrides import flat
 from harness.runs.run import Finished, context_of, execute
 from harness.store.run_store import Store, warn
 
@@ -167,17 +166,7 @@ def evaluate(predictions: str | Path, dataset: str | Path, *, name: str | None =
         if option not in EVALUATE:
             raise unknown_name("option", option, EVALUATE, where="harness.evaluate")
     value = Options(**options)
-    external = External(
-        Path(predictions),
-        _dataset(dataset),
-        name,
-        None if value.seed is None else _seed(value.seed),
-        _lines(value.set),
-        value.protocol,
-        value.order or "time",
-        Reading.of(value.data),
-    )
-    return measure(external, value.store, warn)
+    return measure(Path(predictions), value.run_options(dataset), value.store, warn, name=name)
 
 
 def _dataset(dataset: str | Path) -> str:
@@ -205,5 +194,5 @@ def _seed(value: Any) -> int:
 
 def _lines(settings: Mapping[str, Any] | Sequence[str] | str) -> tuple[str, ...]:
     if isinstance(settings, Mapping):
-        return tuple(f"{key}={json.dumps(value, default=_plain)}" for key, value in flat(settings))
+        return tuple(f"{key}={json.dumps(value, default=_plain)}" for key, value in flatten(settings).items())
     return (settings,) if isinstance(settings, str) else tuple(settings)

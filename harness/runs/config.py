@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,22 +21,15 @@ from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import NAMES, Protocol
 from harness.protocol.recommender import ModelConfig
 from harness.registry import ModelEntry
-from harness.runs.overrides import assignments
-from harness.runs.tuning_effort import SECTION
 from harness.store.record import TuningEffort
 
 Layer = tuple[str, Mapping[str, Any]]
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+ABSENT = object()
 PROFILES = ("auto", "smoke", "cpu", "gpu", "paper")
 MAX_DEPTH = 16  # maximal depth of a key in `--set`
-TOP_KEYS = (
-    "model",
-    "file",
-    "dataset",
-    "order",
-    "data",
-    "profile",
-    "seed",
-)  # keys of a configuration file besides its sections
+TOP_KEYS = ("model", "file", "dataset", "order", "data", "profile", "seed")  # of a file, besides its sections
+TUNING = "tuning"  # the section of a configuration file that tells how its settings were chosen
 
 
 def explain(error: ValidationError, section: str, model: type[BaseModel], layers: Sequence[Layer]) -> InputError:
@@ -67,20 +60,19 @@ def _expected(entries: Mapping[str, Any], model: type[BaseModel]) -> str:
 
 
 def _source(names: Sequence[str], layers: Sequence[Layer]) -> str | None:
-    """The last layer that sets this key."""
+    """The last layer that sets this key, or else the section that it is in."""
     for depth in range(len(names), 1, -1):
         for label, layer in reversed(layers):
-            if _holds(layer, names[:depth]):
+            if value_at(layer, names[:depth]) is not ABSENT:
                 return label
     return None
 
 
-def _holds(layer: Any, names: Sequence[str]) -> bool:
-    for name in names:
-        if not isinstance(layer, Mapping) or name not in layer:
-            return False
-        layer = layer[name]
-    return True
+def value_at(table: Any, path: Sequence[str]) -> Any:
+    """The value under these keys of nested mappings; `ABSENT` if there is none."""
+    for key in path:
+        table = table.get(key, ABSENT) if isinstance(table, Mapping) else ABSENT
+    return table
 
 
 def _fields(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
@@ -127,7 +119,7 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     if path is None:
         return ConfigFile()
     content = config_files.read(path)
-    effort = _effort(content.pop(SECTION, None), f"{path}, {SECTION}")
+    effort = _effort(content.pop(TUNING, None), f"{path}, {TUNING}")
     file_model = content.get("model")
     if isinstance(file_model, str) and file_model != entry.name:
         raise InputError(f"the file is for model {file_model!r}, not {entry.name!r}", where=str(path))
@@ -175,15 +167,17 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
         layers.insert(1, (f"variant {merged[entry.section]['variant']}", {entry.section: bundle}))
         merged = _merged(layers)
 
-    def build(section: str, model: type[BaseModel]) -> Any:
-        # JSON mode: strict validation there accepts a list for a tuple and text for an enumeration
-        values = merged.get(section) or {}
-        try:
-            return model.model_validate_json(_finite(values, section), strict=True)
-        except ValidationError as error:
-            raise explain(error, section, model, layers) from error
+    protocol = _validated("protocol", Protocol, merged, layers)
+    return Settings(profile, protocol, _validated(entry.section, config_class, merged, layers))
 
-    return Settings(profile, build("protocol", Protocol), build(entry.section, config_class))
+
+def _validated(section: str, model: type[ConfigT], merged: Mapping[str, Any], layers: Sequence[Layer]) -> ConfigT:
+    """A section of the merged layers as its class. Raises `InputError`, which names the layer."""
+    try:
+        # JSON mode: strict validation there accepts a list for a tuple and text for an enumeration
+        return model.model_validate_json(_finite(merged.get(section) or {}, section), strict=True)
+    except ValidationError as error:
+        raise explain(error, section, model, layers) from error
 
 
 def file_overrides(entry: ModelEntry, profile: str, file: ConfigFile, device: str) -> tuple[str, ...]:
@@ -198,6 +192,31 @@ def file_overrides(entry: ModelEntry, profile: str, file: ConfigFile, device: st
     if base.model == resolve(entry, profile, ConfigFile(), ()).model:
         first = ()
     return (*first, *assignments(sections, defaults))
+
+
+def assignments(values: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The leaves of nested `values` that differ from `base`, as `key=value`, which `--set` parses.
+
+    >>> list(assignments({"a": {"b": 1.0, "c": "1", "d": None}}, {"a": {"d": None}}))
+    ['a.b=1', 'a.c="1"']
+    """
+    for key, value in values.items():
+        default = base.get(key)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            yield from assignments(value, default, f"{prefix}{key}.")
+        elif isinstance(value, Mapping) and value:
+            yield from assignments(value, {}, f"{prefix}{key}.")
+        elif key not in base or value != default:
+            yield f"{prefix}{key}={_argument(value)}"
+
+
+def _argument(value: Any) -> str:
+    """JSON, which is YAML; plain words without quotes."""
+    if isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum():
+        return value if config_files.parse(value, "") == value else json.dumps(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _placed(file: ConfigFile, section: str, config_class: type[ModelConfig]) -> dict[str, Any]:
@@ -258,11 +277,7 @@ def protocol_sets(name: str | None) -> tuple[str, ...]:
 def resolve_protocol(sets: Iterable[str]) -> Protocol:
     """The protocol only, for external rankings."""
     layers: list[Layer] = [(f"--set {text}", _one_set(text, None)) for text in sets]
-    merged = _merged(layers)
-    try:
-        return Protocol.model_validate_json(_finite(merged.get("protocol") or {}, "protocol"), strict=True)
-    except ValidationError as error:
-        raise explain(error, "protocol", Protocol, layers) from error
+    return _validated("protocol", Protocol, _merged(layers), layers)
 
 
 def resolve_profile(profile: str, model: str, config_class: type[ModelConfig]) -> str:

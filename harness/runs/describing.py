@@ -14,6 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from harness.protocol.protocol import Protocol
 from harness.registry import ModelEntry
+from harness.runs.config import ABSENT, value_at
 
 # Meaning of settings that are the same in every model; a field's own description has precedence.
 COMMON = {
@@ -114,13 +115,5 @@ def _choices(kind: Any) -> list[Any]:
 
 def _changes(bundles: Mapping[str, Mapping[str, Any]], path: tuple[str, ...]) -> dict[str, Any]:
     """The value of the setting in each bundle that sets it."""
-    entries = {}
-    for name, bundle in bundles.items():
-        value: Any = bundle
-        for key in path:
-            if not isinstance(value, Mapping) or key not in value:
-                break
-            value = value[key]
-        else:
-            entries[name] = to_jsonable_python(value)
-    return entries
+    values = {name: value_at(bundle, path) for name, bundle in bundles.items()}
+    return {name: to_jsonable_python(value) for name, value in values.items() if value is not ABSENT}

@@ -103,24 +103,13 @@ def _package(line: str, options: str = "") -> dict[str, Any]:
     from packaging.requirements import Requirement
 
     requirement = Requirement(line)
-    needed = str(requirement.specifier)
+    name, installed = requirement.name, _version(requirement.name)
     if requirement.marker is not None and not requirement.marker.evaluate():
-        return {
-            "name": requirement.name,
-            "needed": "not installed",
-            "version": _version(requirement.name),
-            "ok": True,
-            "hint": "",
-        }
-    text = _version(requirement.name)
-    ok = text is not None and requirement.specifier.contains(text, prereleases=True)
-    return {
-        "name": requirement.name,
-        "needed": needed,
-        "version": text,
-        "ok": ok,
-        "hint": "" if ok else f'pip install {options}"{requirement.name}{needed}"',
-    }
+        return {"name": name, "needed": "not installed", "version": installed, "ok": True, "hint": ""}
+    needed = str(requirement.specifier)
+    ok = installed is not None and requirement.specifier.contains(installed, prereleases=True)
+    hint = "" if ok else f'pip install {options}"{name}{needed}"'
+    return {"name": name, "needed": needed, "version": installed, "ok": ok, "hint": hint}
 
 
 def _version(name: str) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +21,7 @@ from harness.core.hashing import fingerprint
 from harness.data.dataset import Dataset
 from harness.data.export import new_folder, write_items, write_rows
 from harness.data.loading import load_dataset
-from harness.data.reading import ITEM, PLAIN, TIMESTAMP, USER, Reading
+from harness.data.reading import ITEM, TIMESTAMP, USER, Reading
 from harness.errors import InputError
 from harness.evaluation.candidates import look_for_candidates
 from harness.evaluation.metrics import code_level, compute_metrics, count_list_defects, fuse, without_history
@@ -33,18 +32,19 @@ from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.registry import model_entries
 from harness.runs.config import protocol_sets, resolve_protocol
-from harness.runs.job import check_seed, located
-from harness.runs.rankings import TIE_RULE, Rankings, read_rankings
-from harness.runs.record import dataset_mark, protocol_mark
+from harness.runs.job import RunOptions, check_seed, data_words, located, set_words
+from harness.runs.rankings import read_rankings
 from harness.runs.run import Finished, finalize_predictions
 from harness.store.environment import environment
 from harness.store.record import (
     SCHEMA,
     SUSPECTED,
     Cost,
+    DatasetInfo,
     Integrity,
     Metrics,
     Outcome,
+    ProtocolInfo,
     Record,
     RunKey,
     folder_name,
@@ -60,52 +60,62 @@ DEEPEST = 200  # items of a list read for `DEPTH` distinct codes
 PAGE = "README.md"
 
 
-@dataclass(frozen=True)
-class External:
-    """Rankings to evaluate. `name`: row of the leaderboard (default: the file's stem). Runs with one name and different
-    `seed`s are one row over seeds; without a seed every file is its own row."""
-
-    path: Path
-    dataset: str
-    name: str | None = None
-    seed: int | None = None
-    sets: Sequence[str] = ()
-    protocol: str | None = None
-    order: str = "time"
-    reading: Reading = PLAIN
-
-
-def evaluate(external: External, store: Store, note: Callable[[str], None] = lambda line: None) -> Finished:
-    """Reads, evaluates and stores. The same lists under the same name are the same run, which is returned. `note`
-    receives warnings about the lists."""
+def evaluate(
+    path: Path,
+    options: RunOptions,
+    store: Store,
+    note: Callable[[str], None] = lambda line: None,
+    *,
+    name: str | None = None,
+) -> Finished:
+    """Reads, evaluates and stores the rankings in a file. `options`: data set, settings, protocol and at most one seed.
+    `name`: row of the leaderboard (default: the file's stem). Runs with one name and different seeds are one row over
+    seeds; without a seed every file is its own row. The same lists under the same name are the same run, which is
+    returned. `note` receives warnings about the lists."""
     started = datetime.now(UTC)
-    if external.seed is not None:
-        check_seed(external.seed)
-    name = _name(external)
-    protocol = resolve_protocol((*protocol_sets(external.protocol), *external.sets))
-    dataset = load_dataset(external.dataset, external.order, external.reading)
+    assert options.dataset is not None
+    if len(options.seeds) > 1:
+        raise InputError("a file of rankings has one seed", where="seed", hint="evaluate one file a seed")
+    seed = options.seeds[0] if options.seeds else None
+    if seed is not None:
+        check_seed(seed)
+    name = check_name(name if name is not None else path.name.partition(".")[0])
+    sets = (*protocol_sets(options.protocol), *options.sets)
+    protocol, order = resolve_protocol(sets), options.order or "time"
+    dataset = load_dataset(options.dataset, order, options.reading)
     split = split_by(dataset, protocol)
     for warning in dataset.warnings:
         note(warning)
-    rankings = read_rankings(external.path, dataset, protocol.depth_asked, split.test)
+    rankings = read_rankings(path, dataset, protocol.depth_asked, split.test)
     for line in rankings.notes():
-        note(f"{external.path.name}: {line}")
+        note(f"{path.name}: {line}")
     lists = finalize_predictions(rankings.predictions, split.test.requests, protocol)
     content = fingerprint(lists.items, lists.scores)
-    settings = {"family": FAMILY} if external.seed is not None else {"family": FAMILY, "lists": content}
-    outcome = Outcome(name, settings, CODE_VERSION, dataset.fingerprint, split.key, external.seed)
+    settings = {"family": FAMILY} if seed is not None else {"family": FAMILY, "lists": content}
+    outcome = Outcome(name, settings, CODE_VERSION, dataset.fingerprint, split.key, seed)
     with store.claim(RunKey(name, dataset.name, outcome.run_id)) as claim:
         if claim.stored is not None:
             if claim.stored.record.details.get("lists") != content:
                 raise InputError(
-                    f"seed {external.seed} of {name!r} is already stored with other rankings",
+                    f"seed {seed} of {name!r} is already stored with other rankings",
                     where=str(claim.final.path),
                     hint="choose another --seed or --name, or remove that folder",
                 )
             _warn(claim.stored.record, note)
             return Finished(claim.stored, reused=True)
         candidates = look_for_candidates(rankings.whole, split.test.requests, split.test.targets, len(dataset.items))
-        configuration = _config(external, name, protocol.model_dump(mode="json"))
+        location, reading = located(options.dataset), options.reading
+        configuration = {
+            "model": name,
+            "dataset": location,
+            "order": order,
+            **({"data": reading.document()} if reading.document() else {}),
+            "seed": seed,
+            "protocol": protocol.model_dump(mode="json"),
+            FAMILY: {"file": path.name},
+        }
+        words = ["harness", "evaluate", str(path.absolute()), "-d", location, "--name", name]
+        words += [] if seed is None else ["--seed", str(seed)]
         write_result_text(claim.folder.config, config_files.write(configuration))
         write_predictions(claim.folder.predictions, lists, split.test.names(dataset.users), dataset.items)
         record = _record(
@@ -113,11 +123,12 @@ def evaluate(external: External, store: Store, note: Callable[[str], None] = lam
             cost=Cost(),
             leaks=[f"{SUSPECTED}{candidates.alarm}"] if candidates.alarm else [],
             settings=configuration,
-            command=_command(external, name),
+            command=[*words, *data_words(order, reading), *set_words(sets)],
             details={
                 "configuration": outcome.settings,
                 "lists": content,
-                **_source(external.path, rankings),
+                "file": path.name,
+                **rankings.document(),
                 "candidates": candidates.document(),
             },
         )  # fmt: skip
@@ -175,8 +186,8 @@ def _record(
         run_id=outcome.run_id,
         model=outcome.model,
         family=family,
-        dataset=dataset_mark(dataset),
-        protocol=protocol_mark(split),
+        dataset=DatasetInfo.of(dataset),
+        protocol=ProtocolInfo.of(split),
         seed=outcome.seed,
         profile=family,
         metrics=Metrics(test=compute_metrics(lists, split.test.targets), valid={}),
@@ -206,55 +217,11 @@ def _warn(record: Record, note: Callable[[str], None]) -> None:
         note(f"alarm: {sentence}")
 
 
-def _name(external: External) -> str:
-    return check_name(external.name if external.name is not None else external.path.name.partition(".")[0])
-
-
 def check_name(name: str) -> str:
     """The name of a row that is no model of the harness. Raises `InputError` for one that is."""
     if name in model_entries():
         raise InputError(f"{name!r} is a model of the harness", where="--name", hint="give these rankings another name")
     return folder_name("model", name)
-
-
-def _config(external: External, name: str, protocol: dict[str, Any]) -> dict[str, Any]:
-    made_elsewhere = {"file": external.path.name}
-    return {
-        "model": name,
-        "dataset": located(external.dataset),
-        "order": external.order,
-        **({"data": external.reading.document()} if external.reading.document() else {}),
-        "seed": external.seed,
-        "protocol": protocol,
-        FAMILY: made_elsewhere,
-    }
-
-
-def _command(external: External, name: str) -> list[str]:
-    """The argument list that repeats the evaluation."""
-    words = ["harness", "evaluate", str(external.path.absolute()), "-d", located(external.dataset), "--name", name]
-    words += [] if external.seed is None else ["--seed", str(external.seed)]
-    words += [] if external.order == "time" else ["--order", external.order]
-    sets = (*protocol_sets(external.protocol), *external.sets)
-    return [*words, *external.reading.options(), *(word for text in sets for word in ("--set", text))]
-
-
-def _source(path: Path, rankings: Rankings) -> dict[str, object]:
-    ties = {
-        "rule": TIE_RULE,
-        "users": rankings.tied_users,
-        "pairs": rankings.tied_pairs,
-        "by_hash": rankings.hashed_pairs,
-    }
-    return {
-        "file": path.name,
-        "layout": rankings.layout,
-        "rows": rankings.rows,
-        "order": rankings.by,
-        "ties": ties,
-        "ranks_contradict_scores": rankings.crossed,
-        "empty_lists": rankings.empty,
-    }
 
 
 def settled(path: Path, dataset: Dataset, split: Split, depth: int = DEPTH) -> tuple[Predictions, tuple[str, ...]]:
@@ -299,7 +266,9 @@ def export_split(
     protocol = resolve_protocol((*protocol_sets(name), *sets))
     loaded = load_dataset(dataset, order, reading)
     split = split_by(loaded, protocol)
-    command = _evaluate(located(dataset), order, reading, rules)
+    words = ["harness", "evaluate", "rankings.json", "-d", located(dataset), "--name", "mine"]
+    rule_words = [*(["--protocol", name] if name else []), *set_words(sets)]
+    command = shlex.join([*words, *data_words(order, reading), *rule_words])
     fields = {
         "dataset": {"name": loaded.name, "fingerprint": loaded.fingerprint},
         "protocol": {**protocol.model_dump(mode="json"), "fingerprint": split.fingerprint},
@@ -320,15 +289,6 @@ def export_split(
             filled += "\nA user may have several cases: `user` in the held-out parts is a case, `USER#1`, `USER#2`, …\n"
         (place / PAGE).write_text(filled, encoding="utf-8")
     return {**fields, "path": str(folder)}
-
-
-def _evaluate(dataset: str, order: str, reading: Reading, rules: tuple[str | None, Sequence[str]]) -> str:
-    """The command that measures rankings under this split."""
-    name, sets = rules
-    messages = ["--order", order] if order != "time" else []
-    messages += [*reading.options(), *(["--protocol", name] if name else [])]
-    changed = [part for text in sets for part in ("--set", text)]
-    return shlex.join(["harness", "evaluate", "rankings.json", "-d", dataset, "--name", "mine", *messages, *changed])
 
 
 def _training(dataset: Dataset, split: Split) -> Iterator[tuple[str, ...]]:

@@ -5,25 +5,27 @@
 
 from __future__ import annotations
 
-import hashlib
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core import config_files
+from harness.core.hashing import file_sha256, fingerprint
 from harness.core.plugins import model_name
 from harness.data.catalog import catalogue_entries
 from harness.data.dataset import PLACEHOLDER, Dataset, require_text, with_text
 from harness.data.loading import check_order, load_dataset
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
-from harness.protocol.recommender import TextModelConfig
+from harness.protocol.recommender import ModelConfig, TextModelConfig
 from harness.registry import ModelEntry, model_entry
-from harness.runs.config import Settings, file_overrides, protocol_sets, read_config, resolve
+from harness.runs.config import TUNING, Settings, file_overrides, protocol_sets, read_config, resolve
 from harness.runs.devices import resolve_device
 from harness.runs.tracking import TrackerSpec, parse_trackers
-from harness.runs.tuning_effort import block, effort_of
 from harness.store.record import Outcome, TuningEffort
+from harness.store.run_store import StoredRun
 
 if TYPE_CHECKING:
     from harness.protocol.recommender import Recommender
@@ -125,7 +127,7 @@ class Job:
 
     def config_yaml(self) -> str:
         """The configuration as a `--config` file that repeats this job."""
-        return config_files.write({**self.configuration(), **block(self.effort)})
+        return config_files.write({**self.configuration(), **tuning_section(self.effort)})
 
 
 def plan(model: str, options: RunOptions) -> list[Job]:
@@ -147,14 +149,21 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     track = parse_trackers(options.track)
     reading = options.reading if options.reading != PLAIN else Reading.of(file.get("data"), str(file.path))
     words = ["harness", "run", entry.argument, "-d", dataset, "--profile", settings.profile]
-    rest = [] if order == "time" else ["--order", order]
-    rest += [*reading.options(), *([] if options.device is None else ["--device", options.device])]
-    rest += [
-        word for text in (*file_overrides(entry, settings.profile, file, device), *sets) for word in ("--set", text)
-    ]
+    rest = data_words(order, reading) + ([] if options.device is None else ["--device", options.device])
+    rest += set_words((*file_overrides(entry, settings.profile, file, device), *sets))
     job = Job(entry, dataset, settings, seeds[0], device, order, effort, track, reading)
     commands = {seed: (*words, "--seed", str(seed), *rest) for seed in seeds}
     return [replace(job, seed=seed, command=command) for seed, command in commands.items()]
+
+
+def data_words(order: str, reading: Reading) -> list[str]:
+    """The arguments of a command that say how files are read."""
+    return [*([] if order == "time" else ["--order", order]), *reading.options()]
+
+
+def set_words(sets: Iterable[str]) -> list[str]:
+    """`--set` before each assignment."""
+    return [word for text in sets for word in ("--set", text)]
 
 
 def entry_of(model: str, config: Path | None) -> ModelEntry:
@@ -177,7 +186,7 @@ def check_seed(seed: int) -> None:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return file_sha256(path)[:16]
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path), hint="check the path") from error
 
@@ -187,3 +196,44 @@ def located(dataset: str) -> str:
     folder = Path(dataset).expanduser()
     is_known = not dataset or dataset in catalogue_entries()  # "" would be the working directory
     return str(folder.resolve()) if not is_known and folder.exists() else dataset
+
+
+def settings_hash(model: str, config: ModelConfig) -> str:
+    """Hash of the settings that a study selected, to detect changed settings."""
+    return fingerprint(model, config.model_dump(mode="json"))
+
+
+def effort_of(model: str, config: ModelConfig, tuning_effort: TuningEffort | None) -> TuningEffort:
+    """The effort of a run: of the study in the configuration file, else one trial (none for a model
+    without settings)."""
+    if tuning_effort is None:
+        return TuningEffort(trials=1 if type(config).model_fields else 0)
+    return tuning_effort.model_copy(update={"changed": tuning_effort.configuration != settings_hash(model, config)})
+
+
+def tuning_section(effort: TuningEffort) -> dict[str, Any]:
+    """The section of a configuration file; empty if no study selected the settings."""
+    if effort.study is None:
+        return {}
+    return {TUNING: effort.model_dump(mode="json", exclude={"changed"})}
+
+
+def command_of(runs: Sequence[StoredRun]) -> str:
+    """The shell command of runs that differ by seed only. A data folder is given by its stored name, a ranking file by
+    its name. For a record of schema 1 the stored `config.yaml` is used."""
+    record = runs[0].record
+    words = record.command
+    if not words and record.seed is None:
+        words = ["harness", "evaluate", "PREDICTIONS", "-d", record.dataset.name, "--name", record.model]
+    elif not words:
+        folder = runs[0].folder
+        words = ["harness", "run", record.model, "-d", "", "--config", str(folder.config), "--seed", str(record.seed)]
+    else:
+        words = list(words)
+    if words[1] == "evaluate":
+        words[2] = Path(words[2]).name
+    words[words.index("-d") + 1] = record.dataset.name
+    if "--seed" in words:
+        place = words.index("--seed")
+        words[place : place + 2] = [word for run in runs for word in ("--seed", str(run.record.seed))]
+    return shlex.join(words)

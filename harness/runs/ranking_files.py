@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.json_files import open_text, parse_json, read_json, read_text, room
-from harness.data.readers.csv_tables import LONGEST_FIELD, first_line
+from harness.core.json_files import open_text, parse_json, read_json, room
+from harness.data.readers.csv_tables import first_line, read_table, separator_of
 from harness.data.readers.interactions import written_list
 from harness.data.readers.parquet_tables import is_list, read_parquet
-from harness.data.reading import ITEM, RANK, SCORE, USER, normalized
+from harness.data.reading import ITEM, RANK, SCORE, USER, Reading, normalized
 from harness.errors import InputError
 from harness.store.record import COLUMNS as OURS
 
@@ -79,23 +79,17 @@ def read_listed(path: Path) -> Listed:
             return _mapping(_lz4(path), path, "ranx LZ4")
         if kind in (".parquet", ".parq", ".pq"):
             return _parquet(path)
-        return _table(path) if kind in TABLE_NAMES or _has_header(path) else _trec(path)
+        with open_text(path) as file:
+            skipped, header = first_line(file)
+        mark = separator_of(header.rstrip("\r\n"))
+        if kind in TABLE_NAMES or {USER, ITEM} <= set(map(_role, header.split(mark))):
+            return _table(path, mark, f"{path} line {skipped + 1}")
+        return _trec(path)
     except csv.Error as error:
         raise InputError(f"not CSV ({error})", where=str(path), hint="correct the quotes") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise InputError(f"cannot be read: {reason}", where=str(path)) from error
-
-
-def _has_header(path: Path) -> bool:
-    """Whether the first line names a user and an item column."""
-    with open_text(path) as file:
-        _, line = first_line(file)
-    return {USER, ITEM} <= set(map(_role, line.split(_delimiter(line))))
-
-
-def _delimiter(line: str) -> str:
-    return next((mark for mark in "\t,;|" if mark in line), ",")
 
 
 def _role(name: str) -> str:
@@ -132,37 +126,19 @@ def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple
     return places, (*notes, *([f"ignored columns: {unread}"] if unread else []))
 
 
-def _table(path: Path) -> Listed:
-    """A header, then one row an item, or one with a list of items; a row without an item is an empty list."""
-    csv.field_size_limit(LONGEST_FIELD)
-    with open_text(path) as file:
-        skipped, first = first_line(file)
-    if not first.strip():
-        read_text(path)  # which says so where the file is empty
-    mark = _delimiter(first)
-    with open_text(path) as file:
-        for _ in range(skipped):
-            file.readline()
-        reader = csv.reader(file, delimiter=mark, strict=True)
-        names = next(reader, [])
-        rows, lines = [], []
-        for row in reader:
-            if not any(row):
-                continue
-            line = reader.line_num + skipped
-            if len(row) < len(names) or any(row[len(names) :]):
-                message = f"{len(row)} fields where the header has {len(names)}"
-                raise InputError(message, where=f"{path} line {line}", hint=f"give {','.join(names)}")
-            rows.append(row)
-            lines.append(line)
+def _table(path: Path, mark: str, header: str) -> Listed:
+    """A header, then one row an item, or one with a list of items; a row without an item is an empty list. `mark`
+    separates the fields, `header` is where the header is."""
+    table = read_table(path, Reading(bad_lines=0))
+    names = table.columns
     if any(normalized(name) in map(normalized, LISTS) for name in names) and ITEM not in map(_role, names):
-        return _records([_cells(names, row) for row in rows], path, "CSV")
-    places, notes = _columns(names, f"{path} line {skipped + 1}")
+        return _records([_cells(names, row) for row in table.rows], path, "CSV")
+    places, notes = _columns(names, header)
     layout = {"\t": "table (tabs)", ";": "table (semicolons)"}.get(mark, "CSV")
-    cells = {role: [row[place].strip() for row in rows] for role, place in places.items()}
+    cells = {role: [row[place].strip() for row in table.rows] for role, place in places.items()}
     for role in {SCORE, RANK} & cells.keys() if mark == ";" else ():
         cells[role] = [cell.replace(",", ".") for cell in cells[role]]  # such tables have decimal commas
-    return _listed(layout, cells, lambda n: f"{path} line {lines[n]}", notes)
+    return _listed(layout, cells, lambda n: f"{path} line {table.lines[n]}", (*notes, *table.notes))
 
 
 def _cells(names: Sequence[str], row: Sequence[str]) -> dict[str, Any]:

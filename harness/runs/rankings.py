@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.protocol.predictions import NO_ITEM, Predictions
+from harness.protocol.predictions import Predictions
 from harness.protocol.split import EvaluationSplit
 from harness.runs.ranking_files import Listed, read_listed
 
@@ -43,6 +44,18 @@ class Rankings:
     by: str
     rising: bool = False
     columns: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """How the file was read, for the record."""
+        ties = {"users": self.tied_users, "pairs": self.tied_pairs, "by_hash": self.hashed_pairs}
+        return {
+            "layout": self.layout,
+            "rows": self.rows,
+            "order": self.by,
+            "ties": {"rule": TIE_RULE, **ties},
+            "ranks_contradict_scores": self.crossed,
+            "empty_lists": self.empty,
+        }
 
     def notes(self) -> list[str]:
         """Notes on how the file was read, one line each."""
@@ -89,11 +102,11 @@ def read_rankings(path: Path, dataset: Dataset, depth: int, fold: EvaluationSpli
     list_row = row[users[order]]
     lengths = np.bincount(list_row, minlength=len(requested))
     place = np.arange(len(order)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    predictions = _arrays(requested, list_row, place, items[order], scores[order])
+    predictions = Predictions.of_entries(requested, (list_row, place), items[order], scores[order])
     ties = (list_row[1:] == list_row[:-1]) & (scores[order][1:] == scores[order][:-1]) & (place[1:] <= depth)
     crossed = (list_row[1:] == list_row[:-1]) & (ranks[order][1:] < ranks[order][:-1])
     return Rankings(
-        predictions=Predictions(requested, predictions.items[:, :depth], predictions.scores[:, :depth]),
+        predictions=predictions.first(depth),
         whole=predictions,
         layout=listed.layout,
         rows=len(users),
@@ -170,12 +183,3 @@ def _hashes(users: Sequence[str], items: Sequence[str], rows: np.ndarray) -> np.
     texts = (f"{users[n]}\0{items[n]}".encode("utf-8", "surrogatepass") for n in rows.tolist())
     numbers = (int.from_bytes(blake2b(text, digest_size=8).digest()) for text in texts)
     return np.fromiter(numbers, dtype=np.uint64, count=len(rows))
-
-
-def _arrays(
-    users: np.ndarray, row: np.ndarray, place: np.ndarray, items: np.ndarray, scores: np.ndarray
-) -> Predictions:
-    shape = (len(users), int(place.max(initial=0)) + 1)
-    lists, values = np.full(shape, NO_ITEM), np.zeros(shape)
-    lists[row, place], values[row, place] = items, scores
-    return Predictions(users, lists, values)

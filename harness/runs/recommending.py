@@ -22,7 +22,7 @@ from harness.data.readers import csv_tables
 from harness.data.reading import ITEM, USER, Reading
 from harness.errors import InputError, quote, unknown_name
 from harness.evaluation.metrics import without_history
-from harness.protocol.context import Reporter, RunContext, SilentReporter
+from harness.protocol.context import RunContext, SilentReporter
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.requests import Requests
 from harness.protocol.split import Split, split
@@ -33,9 +33,7 @@ from harness.store.record import read_predictions
 from harness.store.run_store import StoredRun
 
 if TYPE_CHECKING:
-    from harness.data.dataset import Dataset
     from harness.protocol.recommender import Recommender
-
 
 FOLD = "ask"  # name of the requests in events
 
@@ -51,9 +49,7 @@ class Restored:
     context: RunContext
 
 
-def restore(
-    run: StoredRun, device: str | None = "cpu", reporter: Reporter | None = None, data: str | None = None
-) -> Restored:
+def restore(run: StoredRun, device: str | None = "cpu", data: str | None = None) -> Restored:
     """Loads the model. Raises `InputError` if it is missing or corrupt, if the data set has changed, or if this version
     of the code has another run key. `data`: current location of the data set, if it was moved."""
     folder, record = run.folder, run.record
@@ -76,7 +72,7 @@ def restore(
     if job.outcome(dataset, data_split).run_id != record.run_id:
         message = "the code, input files or the order of the data's lines have changed since the run"
         raise InputError(message, where=str(folder.path), hint=repeat_hint)
-    recommender, context = job.recommender(), context_of(job, data_split, reporter or SilentReporter())
+    recommender, context = job.recommender(), context_of(job, data_split, SilentReporter())
     try:
         recommender.load(folder.model, data_split.train, context)
     except (OSError, ValueError, KeyError) as error:

@@ -6,13 +6,16 @@ several processes the main one calls `execute`, the others `run_as_worker`; both
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from harness.core import config_files
 from harness.core.environment import cache_dir
 from harness.core.files import write_result_text, writing_results
 from harness.core.hashing import fingerprint
@@ -40,14 +43,24 @@ from harness.protocol.requests import Requests, Targets
 from harness.protocol.split import EvaluationSplit, Split
 from harness.protocol.split import split as split_by
 from harness.runs.distributed import device_named
-from harness.runs.job import Job
-from harness.runs.record import RunMeasurements, record_of
+from harness.runs.job import Job, tuning_section
 from harness.runs.tracking import track_stored, tracking
-from harness.runs.tuning_effort import update_effort
-from harness.store.environment import MemoryWatch, Stopwatch, device_memory_mb, reset_device_memory
+from harness.store.environment import MemoryWatch, device_memory_mb, environment, reset_device_memory
 from harness.store.event_log import EventLog, RunReporter, read_events, seconds_between
-from harness.store.record import Cost, Integrity, Metrics, Record, RunKey, write_predictions
-from harness.store.run_store import Reservation, RunFolder, Store, StoredRun, Supersedes
+from harness.store.record import (
+    SCHEMA,
+    Cost,
+    DatasetInfo,
+    Integrity,
+    Metrics,
+    ProtocolInfo,
+    Record,
+    RunKey,
+    TuningEffort,
+    to_jsonable,
+    write_predictions,
+)
+from harness.store.run_store import Reservation, Store, StoredRun, Supersedes
 
 TRAIN, TRAINED = "train", "trained"  # the events between which the training clock runs
 
@@ -123,7 +136,7 @@ def execute(
         world.broadcast_object(claim.stored is None)
         if claim.stored is not None:
             track_stored(job.track, claim.stored)
-            return Finished(update_effort(claim, job.effort, note), reused=True)
+            return Finished(_with_effort(claim, job.effort, note), reused=True)
         for warning in dataset.warnings:
             note(warning)
         if read_events(claim.folder.log):
@@ -139,6 +152,27 @@ def execute(
             raise
 
 
+def _with_effort(claim: Reservation, effort: TuningEffort, note: Callable[[str], None]) -> StoredRun:
+    """The stored run, with the study's effort in its record if the study has more trials than the record.
+
+    Equal settings are the same run, which is not repeated. Only `effort` changes; the change is logged, and written to
+    the run's configuration.
+    """
+    stored = claim.stored
+    assert stored is not None
+    former = stored.record.effort
+    if effort.study is None or effort.changed or (former is not None and former.trials >= effort.trials):
+        return stored
+    before = None if former is None else former.trials
+    EventLog(stored.folder.log).write(event="effort", before=before, **tuning_section(effort))
+    if stored.folder.config.exists():
+        content = config_files.read(stored.folder.config)
+        write_result_text(stored.folder.config, config_files.write({**content, **tuning_section(effort)}))
+    record = claim.update_record(stored.record.model_copy(update={"effort": effort}))
+    note(f"{record.run_id} is already stored; its record now has {effort.trials} trials as tuning effort")
+    return replace(stored, record=record)
+
+
 def _make(
     job: Job, dataset: Dataset, split: Split, audit: Audit, claim: Reservation, reporter: Reporter, world: ProcessGroup
 ) -> StoredRun:
@@ -150,9 +184,17 @@ def _make(
         log = EventLog(folder.log, tracked.on_event)
         context = context_of(job, split, RunReporter(log, reporter))
         context = replace(context, checkpoint=folder.checkpoint, run_dir=folder.path, world=world)
-        measured = _measure(job, dataset, split, folder, log, context)
-        measured = replace(measured, audit=audit.document())
-        record = record_of(job, dataset, split, measured, read_events(folder.log))
+        reset_device_memory(job.device)
+        try:
+            done = fit_and_rank(job, split, context, lambda event: log.write(event=event))
+        except BaseException as error:
+            with suppress(Exception):
+                log.write(event="stopped", reason=type(error).__name__)
+            raise
+        write_predictions(folder.predictions, done.test, split.test.names(dataset.users), dataset.items)
+        with writing_results(folder.model):
+            done.recommender.save(folder.model)
+        record = _record(job, dataset, split, audit, done, log, world)
         tracked.finish(record)
     return claim.finish(record)
 
@@ -177,53 +219,67 @@ def fit_and_rank(job: Job, split: Split, context: RunContext, log: Callable[[str
         recommender.fit(split.train, context)
         log(TRAINED)
         valid = ranked(recommender, split.valid.requests, context, protocol)
-        watch = Stopwatch()
+        began = time.perf_counter()
         test = ranked(recommender, split.test.requests, context, protocol)
-        eval_seconds = watch.seconds
+        eval_seconds = time.perf_counter() - began
     peaks = np.array(context.world.all_gather(memory.peak_mb))
     return Ranked(recommender, valid, test, eval_seconds, peaks)
 
 
-def _measure(
-    job: Job, dataset: Dataset, split: Split, folder: RunFolder, log: EventLog, context: RunContext
-) -> RunMeasurements:
-    """Trains, ranks, computes the metrics; writes the lists and the model to `folder`."""
-    world = context.world
-    reset_device_memory(job.device)
-    try:
-        done = fit_and_rank(job, split, context, lambda event: log.write(event=event))
-    except BaseException as error:
-        with suppress(Exception):
-            log.write(event="stopped", reason=type(error).__name__)
-        raise
+def _record(
+    job: Job, dataset: Dataset, split: Split, audit: Audit, done: Ranked, log: EventLog, world: ProcessGroup
+) -> Record:
+    """Computes the metrics, and puts everything measured into the run's record."""
     recommender, valid, test, peaks = done.recommender, done.valid, done.test, done.peak_memory_mb
-    write_predictions(folder.predictions, test, split.test.names(dataset.users), dataset.items)
-    with writing_results(folder.model):
-        recommender.save(folder.model)
     metrics = Metrics(test=compute_metrics(test, split.test.targets), valid=compute_metrics(valid, split.valid.targets))
     log.write(event="measured", **metrics.test)
-    events = read_events(folder.log)
-    size = recommender.size()
-    cost = Cost(
-        train_seconds=seconds_between(events, TRAIN, TRAINED) - seconds_between(events, ASIDE, BACK),
-        eval_seconds=done.eval_seconds,
-        eval_users_per_second=len(split.test.requests) / done.eval_seconds,
-        peak_memory_mb=float(peaks.sum()),
-        parameters=size.parameters or None,  # not stated
-        trainable_parameters=size.trainable_parameters if size.parameters else None,
-        device=device_named(job, world),
-    )
-    depth = split.protocol.depth
-    integrity = Integrity(**count_list_defects(test, split.test.requests, depth, len(dataset.items)))
+    events = read_events(log.path)
+    sessions = [event for event in events if event.get("event") == "session"]
+    outcome, depth, size = job.outcome(dataset, split), split.protocol.depth, recommender.size()
+    groups = recommender.code_groups()
+    model = dict(recommender.record())
+    comprehension = model.pop("comprehension", None)
     details = {
+        "configuration": outcome.settings,
+        "sessions": len(sessions),
+        "data_notes": dataset.notes,
         "audit_valid": count_list_defects(valid, split.valid.requests, depth, len(dataset.items)),
-        "model": recommender.record(),
+        "model": model,
         "peak_device_memory_mb": device_memory_mb(job.device),
         **({"processes": {"number": world.size, "peak_memory_mb": peaks.tolist()}} if world.size > 1 else {}),
     }
-    groups = recommender.code_groups()
-    codes = None if groups is None else code_level(test, split.test.targets, groups)
-    return RunMeasurements(metrics, cost, integrity, details, {}, codes)
+    return Record(
+        schema=SCHEMA,
+        run_id=outcome.run_id,
+        model=job.entry.name,
+        family=job.entry.family,
+        dataset=DatasetInfo.of(dataset),
+        protocol=ProtocolInfo.of(split),
+        seed=job.seed,
+        profile=job.settings.profile,
+        metrics=metrics,
+        cost=Cost(
+            train_seconds=seconds_between(events, TRAIN, TRAINED) - seconds_between(events, ASIDE, BACK),
+            eval_seconds=done.eval_seconds,
+            eval_users_per_second=len(split.test.requests) / done.eval_seconds,
+            peak_memory_mb=float(peaks.sum()),
+            parameters=size.parameters or None,  # not stated
+            trainable_parameters=size.trainable_parameters if size.parameters else None,
+            device=device_named(job, world),
+        ),
+        integrity=Integrity(**count_list_defects(test, split.test.requests, depth, len(dataset.items))),
+        env=environment(outcome.code_version),
+        started=datetime.fromisoformat(sessions[0]["time"]),
+        finished=datetime.now(UTC),
+        comprehension=to_jsonable(comprehension),
+        codes=None if groups is None else to_jsonable(code_level(test, split.test.targets, groups)),
+        leaks=list(job.settings.model.leaks()),
+        audit=to_jsonable(audit.document()),
+        effort=job.effort,
+        settings=job.configuration(),
+        command=list(job.command),
+        details=to_jsonable(details),
+    )
 
 
 def _held_out(fold: EvaluationSplit, n_users: int) -> np.ndarray:
@@ -255,9 +311,7 @@ def finalize_predictions(predictions: Predictions, requests: Requests, protocol:
     excludes it."""
     if protocol.exclude_history:
         return without_history(predictions, requests, protocol.depth)
-    return Predictions(
-        predictions.cases, predictions.items[:, : protocol.depth], predictions.scores[:, : protocol.depth]
-    )
+    return predictions.first(protocol.depth)
 
 
 def ranked(recommender: Recommender[Any], requests: Requests, context: RunContext, protocol: Protocol) -> Predictions:

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from harness.core.config_files import flatten
 from harness.core.environment import OFFLINE_VARIABLE, offline
 from harness.core.files import write_result_text
 from harness.errors import InputError, unknown_name
-from harness.runs.overrides import flat
 from harness.store.event_log import read_events
 from harness.store.record import Record
 from harness.store.run_store import RunFolder, StoredRun, warn
@@ -294,7 +294,7 @@ def tracking(
     """The trackers of a run that is executed in `folder` and moved to `final`; logs are closed at the end of
     the block."""
     model, dataset, run_id = final.path.parts[-3:]
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(settings)}
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(settings).items()}
     current_tracking = Tracking(tracker_specs, TrackedRun(run_id, model, dataset, folder.path, texts))
     try:
         yield current_tracking

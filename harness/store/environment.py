@@ -10,13 +10,17 @@ import platform
 import subprocess
 import sys
 import threading
-import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from harness.core.environment import package_version
 from harness.store.record import Env
+
+if TYPE_CHECKING:
+    import psutil
 
 PACKAGES = (
     "numpy", "pandas", "pyarrow", "scipy", "torch", "transformers", "tokenizers", "peft", "safetensors", "gguf",
@@ -74,21 +78,6 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-class Stopwatch:
-    """Wall seconds since it was made.
-
-    >>> Stopwatch().seconds >= 0
-    True
-    """
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
-
-
 class MemoryWatch:
     """The highest memory while its block runs.
 
@@ -126,14 +115,18 @@ class MemoryWatch:
     def _sample(self) -> None:
         import psutil
 
-        me = psutil.Process()
-        total = me.memory_info().rss
-        for child in me.children(recursive=True):
-            try:
-                total += child.memory_info().rss
-            except psutil.Error:  # it has ended since
-                continue
-        self._peak = max(self._peak, total)
+        self._peak = max(self._peak, resident_bytes(psutil.Process()))
+
+
+def resident_bytes(process: psutil.Process) -> int:
+    """Resident memory of a process and all below it."""
+    import psutil
+
+    total = process.memory_info().rss
+    for child in process.children(recursive=True):
+        with suppress(psutil.Error):  # it has ended since
+            total += child.memory_info().rss
+    return total
 
 
 def _high_water() -> tuple[int, int]:

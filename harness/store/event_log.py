@@ -16,7 +16,6 @@ from typing import Any
 
 from harness.core.files import writing_results
 from harness.protocol.context import Reporter, Stage
-from harness.store.environment import Stopwatch
 from harness.store.record import to_jsonable
 
 
@@ -90,7 +89,7 @@ class _LoggedStage:
         self.name, self.shown = name, stage
         self.steps = 0
         self.last: dict[str, float | str] = {}
-        self.watch = Stopwatch()
+        self.began = time.monotonic()
 
     def advance(self, steps: int = 1, **text: float | str) -> None:
         self.steps += steps
@@ -112,7 +111,7 @@ class RunReporter:
         assert isinstance(stage, _LoggedStage)
         self.shown.close(stage.shown)
         text = {key: value for key, value in stage.last.items() if key not in ("event", "stage", "step", "seconds")}
-        seconds = round(stage.watch.seconds, 6)
+        seconds = round(time.monotonic() - stage.began, 6)
         self.log.write(event="stage end", stage=stage.name, step=stage.steps, **text, seconds=seconds)
 
     def event(self, **fields: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -79,17 +78,14 @@ def remove(entry: Entry) -> None:
 
     After a kill it leaves an unfinished run or a hidden folder, which the next process that makes this run removes.
     """
-    with acquire_lock(beside(entry.path, "lock"), _refuse(entry), RESULTS_HINT), writing_results(entry.path):
+
+    def refuse() -> NoReturn:
+        hint = "wait until it is complete, or end that process first"
+        raise InputError(f"{entry.run_id} is being made by a process", where=str(entry.path), hint=hint)
+
+    with acquire_lock(beside(entry.path, "lock"), refuse, RESULTS_HINT), writing_results(entry.path):
         RunFolder(entry.path).result.unlink(missing_ok=True)
         path = beside(entry.path, "fresh")
         shutil.rmtree(path, ignore_errors=True)
         os.rename(entry.path, path)
         shutil.rmtree(path)
-
-
-def _refuse(entry: Entry) -> Callable[[], NoReturn]:
-    def refuse() -> NoReturn:
-        hint = "wait until it is complete, or end that process first"
-        raise InputError(f"{entry.run_id} is being made by a process", where=str(entry.path), hint=hint)
-
-    return refuse

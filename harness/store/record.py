@@ -21,10 +21,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 
 from harness.core.files import write_result_file
 from harness.core.hashing import fingerprint
+from harness.data.dataset import Dataset
 from harness.data.readers.parquet_tables import read_parquet
 from harness.errors import InputError
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import DEEPEST, METRICS
+from harness.protocol.split import Split
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
 SCHEMA = 2
@@ -103,6 +105,16 @@ class DatasetInfo(_Part):
     items: int
     interactions: int
 
+    @classmethod
+    def of(cls, dataset: Dataset) -> DatasetInfo:
+        return cls(
+            name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            users=len(dataset.users),
+            items=len(dataset.items),
+            interactions=dataset.interactions,
+        )
+
 
 class ProtocolInfo(_Part):
     """The protocol: `fingerprint` is the split's, a hash of everything that every model gets; `cut` is where validation
@@ -115,6 +127,10 @@ class ProtocolInfo(_Part):
     exclude_history: bool
     cut: tuple[float | str, float | str] | None = None
     depth: int = 20
+
+    @classmethod
+    def of(cls, split: Split) -> ProtocolInfo:
+        return cls(fingerprint=split.fingerprint, **split.protocol.model_dump())
 
 
 class Metrics(_Part):
@@ -305,11 +321,7 @@ def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> 
         raise InputError(f"ranks are not 1 to {DEEPEST}", where=str(path), hint=AGAIN)
     if len(np.unique(rows * DEEPEST + place)) < len(place):
         raise InputError("a user has two items of one rank", where=str(path), hint=AGAIN)
-    shape = (len(users), int(place.max()) + 1 if len(place) else 1)
-    lists, scores = np.full(shape, NO_ITEM), np.zeros(shape)
-    lists[rows, place] = listed
-    scores[rows, place] = table["score"].to_numpy()
-    return Predictions(np.arange(len(users)), lists, scores)
+    return Predictions.of_entries(np.arange(len(users)), (rows, place), listed, table["score"].to_numpy())
 
 
 def _positions(path: Path, kind: str, raw: list[str], names: Sequence[str]) -> np.ndarray:
@@ -331,18 +343,12 @@ def write_memory_probe(root: Path, dataset: tuple[str, str], probe: dict[str, An
     """Stores a result of `memory_probe`; a newer one takes the place of an older one. Raises `InputError` where that is
     not possible."""
     path = memory_file(root, dataset, probe["backbone"])
-    content = orjson.dumps({**probe, "fingerprint": dataset[1]}, option=orjson.OPT_INDENT_2)
-    write_result_file(path, lambda temporary: temporary.write_bytes(content))
-    return path
+    return _write_json(path, {**probe, "fingerprint": dataset[1]})
 
 
 def read_memory_probe(root: Path, dataset: tuple[str, str], backbone: str) -> dict[str, Any] | None:
     """The stored probe; None where there is none, or none that can be read."""
-    try:
-        probe = orjson.loads(memory_file(root, dataset, backbone).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return probe if isinstance(probe, dict) and "ids" in probe else None
+    return _read_json(memory_file(root, dataset, backbone), "ids")
 
 
 def tie_file(root: Path, dataset: str, fingerprint: str) -> Path:
@@ -352,16 +358,24 @@ def tie_file(root: Path, dataset: str, fingerprint: str) -> Path:
 
 def write_tie_report(root: Path, report: dict[str, Any]) -> Path:
     """Stores a report of `harness.runs.dataset_check.tie_report`. Raises `InputError` where that is not possible."""
-    path = tie_file(root, report["dataset"], report["protocol_fingerprint"])
-    content = orjson.dumps(report, option=orjson.OPT_INDENT_2)
-    write_result_file(path, lambda temporary: temporary.write_bytes(content))
-    return path
+    return _write_json(tie_file(root, report["dataset"], report["protocol_fingerprint"]), report)
 
 
 def read_tie_report(root: Path, dataset: str, fingerprint: str) -> dict[str, Any] | None:
     """The stored report; None where there is none, or none that can be read."""
+    return _read_json(tie_file(root, dataset, fingerprint), "models")
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> Path:
+    content = orjson.dumps(document, option=orjson.OPT_INDENT_2)
+    write_result_file(path, lambda temporary: temporary.write_bytes(content))
+    return path
+
+
+def _read_json(path: Path, key: str) -> dict[str, Any] | None:
+    """The object in a file; None where there is none, or none with that key."""
     try:
-        report = orjson.loads(tie_file(root, dataset, fingerprint).read_bytes())
+        document = orjson.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return report if isinstance(report, dict) and "models" in report else None
+    return document if isinstance(document, dict) and key in document else None

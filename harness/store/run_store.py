@@ -33,6 +33,7 @@ from harness.core.files import (
     write_result_text,
     writing_results,
 )
+from harness.core.hashing import file_sha256
 from harness.core.locks import LockHandle, acquire_lock, is_locked
 from harness.errors import HarnessError, InputError, truncate
 from harness.store.record import SCHEMA, Record, RunKey, folder_name, model_folder
@@ -43,32 +44,8 @@ FILES = ("predictions.parquet",)  # with checksums; `config.yaml` may get the ef
 
 def add_checksums(record: Record, folder: Path) -> Record:
     """The record with the checksums of the run's files and of itself. Raises `OSError`."""
-    entries = {name: _of_file(folder / name) for name in FILES if (folder / name).is_file()}
+    entries = {name: file_sha256(folder / name) for name in FILES if (folder / name).is_file()}
     return record.model_copy(update={"seal": {**entries, RECORD: _of_document(record.document())}})
-
-
-def is_corrupt(document: dict[str, Any]) -> bool:
-    """Whether a `result.json` has a checksum and does not match it."""
-    seal = document.get("seal")
-    return isinstance(seal, dict) and seal.get(RECORD) != _of_document(document)
-
-
-def corrupt_files(record: Record, folder: Path) -> list[str]:
-    """Names of the run's files that are missing or do not match their checksums."""
-    seal = {name: digest for name, digest in (record.seal or {}).items() if name in FILES}
-    return [name for name, digest in seal.items() if not _holds(folder / name, digest)]
-
-
-def _holds(path: Path, digest: str) -> bool:
-    try:
-        return _of_file(path) == digest
-    except OSError:
-        return False
-
-
-def _of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _of_document(document: dict[str, Any]) -> str:
@@ -151,7 +128,8 @@ def read_record(path: Path) -> Record:
     number = document.get("schema") if isinstance(document, dict) else None
     if isinstance(number, int) and number > SCHEMA:
         raise Unreadable(f"{path}: schema {number} is newer than this version's {SCHEMA}")
-    if isinstance(document, dict) and is_corrupt(document):
+    seal = document.get("seal") if isinstance(document, dict) else None
+    if isinstance(seal, dict) and seal.get(RECORD) != _of_document(document):
         raise Unreadable(f"{path}: damaged: it is not what was written")
     try:
         return Record.model_validate(document)
@@ -162,9 +140,14 @@ def read_record(path: Path) -> Record:
 
 
 def check_files(run: StoredRun) -> None:
-    """Raises `Unreadable` where the files of a stored run do not match its record."""
-    if names := corrupt_files(run.record, run.folder.path):
-        path = run.folder.path / names[0]
+    """Raises `Unreadable` where the files of a stored run are missing or do not match its record."""
+    for name in FILES:
+        path, digest = run.folder.path / name, (run.record.seal or {}).get(name)
+        try:
+            if digest is None or file_sha256(path) == digest:
+                continue
+        except OSError:
+            pass
         reason = "damaged: it is not what was written" if path.exists() else "not stored here, only its record is"
         raise Unreadable(f"{path}: {reason}")
 

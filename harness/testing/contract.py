@@ -33,6 +33,9 @@ from harness.protocol.requests import Requests
 from harness.protocol.split import Split
 from harness.testing import toys
 
+Fitted = tuple[Recommender[Any], Split, Path]  # model, its data, the folder of its context
+Refitted = tuple[Recommender[Any], Predictions]
+
 
 class InterruptingReporter(SilentReporter):
     """Counts events; at event number `at` it raises what Ctrl-C raises."""
@@ -77,7 +80,7 @@ class RecommenderContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def fitted(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender[Any], Split, Path]:
+    def fitted(cls, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
         """One fitted model for the tests that only ask it."""
         folder, reporter = tmp_path_factory.mktemp("fitted"), InterruptingReporter()
         model, split = cls().fit(folder, checkpoint=made(folder / "checkpoint"), reporter=reporter)
@@ -86,7 +89,7 @@ class RecommenderContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def refitted(cls, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recommender[Any], Predictions]:
+    def refitted(cls, tmp_path_factory: pytest.TempPathFactory) -> Refitted:
         """A model fitted twice, interrupted the first time if that is possible, and lists of a model fitted on data
         with an item that is never trained, for histories with that item."""
         folder, test = tmp_path_factory.mktemp("refitted"), cls()
@@ -110,7 +113,7 @@ class RecommenderContract:
     def lists(self, model: Recommender[Any], requests: Requests, folder: Path) -> Predictions:
         return model.recommend(requests, self.k, toys.context(folder))
 
-    def test_lists_are_full_and_distinct(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+    def test_lists_are_full_and_distinct(self, fitted: Fitted) -> None:
         model, split, folder = fitted
         for k in (1, self.k):
             predictions = model.recommend(split.test.requests, k, toys.context(folder))
@@ -118,12 +121,12 @@ class RecommenderContract:
             assert predictions.items.shape[1] == k
             assert (predictions.lengths == k).all()
 
-    def test_learns_the_planted_pattern(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+    def test_learns_the_planted_pattern(self, fitted: Fitted) -> None:
         model, split, folder = fitted
         scores = compute_metrics(self.lists(model, split.test.requests, folder), split.test.targets)
         assert scores["ndcg@10"] >= self.pattern_floor
 
-    def test_order_and_batch_of_users_do_not_matter(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+    def test_order_and_batch_of_users_do_not_matter(self, fitted: Fitted) -> None:
         model, split, folder = fitted
         requests = split.test.requests
         current_predictions = self.lists(model, requests, folder)
@@ -134,14 +137,14 @@ class RecommenderContract:
         for user, items in zip(predictions.cases, predictions.items, strict=True):
             assert items.tolist() == current_predictions.items[index_of[int(user)]].tolist()
 
-    def test_several_cases_of_one_user(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+    def test_several_cases_of_one_user(self, fitted: Fitted) -> None:
         model, split, folder = fitted
         histories = split.test.requests.histories.take(np.arange(3))
         requests = Requests("test", np.zeros(3, np.int64), histories, np.array([70, 2, 5]))
         predictions = self.lists(model, requests, folder)
         assert sorted(predictions.cases.tolist()) == [2, 5, 70] and (predictions.lengths == self.k).all()
 
-    def test_one_item_and_unlearned_histories(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+    def test_one_item_and_unlearned_histories(self, fitted: Fitted) -> None:
         model, split, folder = fitted
         histories = RaggedArray.of([[0], [split.train.n_items - 1], [3, 3, 3], list(range(6))])
         predictions = self.lists(model, Requests("test", np.arange(4), histories), folder)
@@ -158,7 +161,7 @@ class RecommenderContract:
             predictions = self.lists(model, split.test.requests, tmp_path)
             assert predictions.problems(split.test.requests.cases, split.train.n_items) == []
 
-    def test_an_item_that_was_never_trained(self, refitted: tuple[Recommender[Any], Predictions]) -> None:
+    def test_an_item_that_was_never_trained(self, refitted: Refitted) -> None:
         assert (refitted[1].lengths == self.k).all()
 
     def test_users_without_a_training_part(self, tmp_path: Path) -> None:
@@ -171,7 +174,7 @@ class RecommenderContract:
         predictions = self.lists(model, split.test.requests.take(np.flatnonzero(cold)), tmp_path)
         assert (predictions.lengths == self.k).all()
 
-    def test_save_and_load(self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path) -> None:
+    def test_save_and_load(self, fitted: Fitted, tmp_path: Path) -> None:
         model, split, folder = fitted
         model.save(tmp_path / "saved")
         kinds = {path.suffix for path in (tmp_path / "saved").rglob("*") if path.is_file()}
@@ -181,10 +184,7 @@ class RecommenderContract:
         same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
 
     def test_a_refit_with_an_equal_seed_gives_equal_lists(
-        self,
-        fitted: tuple[Recommender[Any], Split, Path],
-        refitted: tuple[Recommender[Any], Predictions],
-        tmp_path: Path,
+        self, fitted: Fitted, refitted: Refitted, tmp_path: Path
     ) -> None:
         """Nothing of the first fit is left, and two fits with one seed agree."""
         model, split, folder = fitted
@@ -202,13 +202,13 @@ class RecommenderContract:
         with pytest.raises(ValidationError):
             config.no_such_setting = 1
 
-    def test_size_and_record_are_json(self, fitted: tuple[Recommender[Any], Split, Path]) -> None:
+    def test_size_and_record_are_json(self, fitted: Fitted) -> None:
         model, _, _ = fitted
         assert model.size().parameters >= model.size().trainable_parameters >= 0
         json.dumps(model.record(), allow_nan=False)
 
     def test_an_interrupted_fit_resumes_to_the_same_lists(
-        self, fitted: tuple[Recommender[Any], Split, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if not self.resumable:
             pytest.skip("this model keeps no checkpoint: it starts anew")

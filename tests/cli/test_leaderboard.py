@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.reports.lead_tests import DAGGER
-from harness.runs.overrides import command
+from harness.runs.job import command_of
 from harness.store.run_store import Store
 from tests.cli.conftest import Harness
 
@@ -39,7 +39,7 @@ def test_the_command_makes_the_same_run(harness: Harness, toy: str, message: str
     """Nothing is in it that the profile says already."""
     first = json.loads(harness("run", "fake", "-d", toy, *shlex.split(message), "--json").out)
     (run,) = Store(Path("results")).query()
-    messages = command([run])
+    messages = command_of([run])
     assert messages.startswith("harness run fake -d toy --profile ")
     repeated = [toy if part == "toy" else part for part in shlex.split(messages)[1:]]
     done = harness(*repeated, "--json")
@@ -49,7 +49,7 @@ def test_the_command_makes_the_same_run(harness: Harness, toy: str, message: str
 
 def test_seeds_stand_together(harness: Harness, toy: str) -> None:
     harness("run", "fake", "-d", toy, "--seed", "2", "--seed", "5")
-    assert "--seed 2 --seed 5" in command(Store(Path("results")).query())
+    assert "--seed 2 --seed 5" in command_of(Store(Path("results")).query())
 
 
 def test_the_column_of_commands(harness: Harness, toy: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.core import artifact_cache
 from harness.core.artifact_cache import CacheEntry, Key, sha256_of
 
 PARTS = {"method": "m/1", "settings": {"epochs": 3, "rate": 0.1}, "seed": 1, "rows": "abc", "device": "cpu"}
@@ -108,8 +108,8 @@ def test_a_file_is_read_once_and_anew_where_it_may_have_changed_within_a_tick(
 ) -> None:
     """As on a file system that tells times in ticks: two changes of as many bytes, and one time."""
     file, read = tmp_path / "file", list[str]()
-    digest = artifact_cache.hashlib.file_digest
-    monkeypatch.setattr(artifact_cache.hashlib, "file_digest", lambda *value: read.append("read") or digest(*value))
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *value: read.append("read") or digest(*value))
 
     def written(content: bytes, at: float) -> str:
         file.write_bytes(content)

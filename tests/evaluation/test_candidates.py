@@ -13,7 +13,7 @@ from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import Split
 from harness.reports.formats import FORMATS, LEAK, render
 from harness.reports.leaderboard import boards
-from harness.runs.external import External, evaluate
+from harness.runs.external import evaluate
 from harness.runs.job import RunOptions, plan
 from harness.store.run_store import Store
 from tests import toys
@@ -125,7 +125,8 @@ def test_the_alarm_is_heard_stored_and_on_the_board(tmp_path: Path, monkeypatch:
         lines += [f"u{user},i{item},{place}" for place, item in enumerate(row, start=1)]
     (tmp_path / "again.csv").write_text("\n".join(lines))
     events: list[str] = []
-    record, repeated = (evaluate(External(tmp_path / "again.csv", str(folder)), store, events.append) for _ in range(2))
+    path, options = tmp_path / "again.csv", RunOptions(str(folder))
+    record, repeated = (evaluate(path, options, store, events.append) for _ in range(2))
     alarms = [line for line in events if line.startswith("alarm: suspected: 200 of 200 lists hold the answer")]
     assert repeated.reused and len(alarms) == 2  # a stored run is warned about as well
     record = record.record

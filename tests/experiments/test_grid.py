@@ -9,10 +9,9 @@ import pytest
 
 from harness.core import plugins
 from harness.errors import InputError
-from harness.experiments.grid import Grid, named_grids, read_grid
+from harness.experiments.grid import FromBase, Grid, named_grids, read_grid
 from harness.registry import model_entry
 from harness.runs.job import RunOptions, plan
-from harness.runs.overrides import FromBase
 from tests.folders import FAKE
 
 ORDERS = {"clustered": "leaves clustered", "released": "leaves as released"}  # the row that is the base itself

@@ -12,7 +12,7 @@ import pytest
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
 from harness.reports.per_user import measured
-from harness.runs.external import External, evaluate
+from harness.runs.external import evaluate
 from harness.runs.job import RunOptions, plan
 from harness.runs.rankings import TIE_RULE
 from harness.runs.run import execute
@@ -49,7 +49,7 @@ def rows(toy: str, store: Store) -> Rows:
 def test_each_format_gives_the_metrics_of_the_run(
     toy: str, tmp_path: Path, store: Store, rows: Rows, form: str
 ) -> None:
-    done = evaluate(External(write(tmp_path, form, rows), toy), store)
+    done = evaluate(write(tmp_path, form, rows), RunOptions(toy), store)
     (local,) = (run.record for run in store.query() if run.record.model == "fake")
     record = done.record
     assert record.metrics.test == local.metrics.test and set(record.metrics.test) == set(METRICS)
@@ -57,14 +57,14 @@ def test_each_format_gives_the_metrics_of_the_run(
     assert (record.model, record.family, record.seed, record.metrics.valid) == ("mine", "external", None, {})
     assert record.details["ties"] == {"rule": TIE_RULE, "users": 0, "pairs": 0, "by_hash": 0}
     assert record.leaks == [] and record.details["candidates"]["held"] == 60  # a fake that knows the circle
-    assert evaluate(External(write(tmp_path, form, rows), toy), store).reused
+    assert evaluate(write(tmp_path, form, rows), RunOptions(toy), store).reused
 
 
 def test_the_data_are_found_again_from_anywhere(
     toy: str, tmp_path: Path, store: Store, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(Path(toy).parent)
-    done = evaluate(External(write(tmp_path, "json", rows), Path(toy).name), store)
+    done = evaluate(write(tmp_path, "json", rows), RunOptions(Path(toy).name), store)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert len(measured([done.run]).dataset.users) == 60
@@ -72,16 +72,17 @@ def test_the_data_are_found_again_from_anywhere(
 
 def test_exclude_history_is_applied_to_files(toy: str, tmp_path: Path, store: Store, rows: Rows) -> None:
     path = write(tmp_path, "csv", rows)
-    done = evaluate(External(path, toy, sets=["protocol.exclude_history=true"]), store)
+    done = evaluate(path, RunOptions(toy, sets=("protocol.exclude_history=true",)), store)
     assert done.record.integrity.seen == 0 and done.record.metrics.test["recall@1"] == 1.0
 
 
 def test_seeds_of_one_name_share_a_row(toy: str, tmp_path: Path, store: Store, rows: Rows) -> None:
     path = write(tmp_path, "csv", rows)
-    first, second = (evaluate(External(path, toy, "other", seed), store).record for seed in (1, 2))
+    options = [RunOptions(toy, seeds=(seed,)) for seed in (1, 2)]
+    first, second = (evaluate(path, one, store, name="other").record for one in options)
     assert first.details["configuration"] == second.details["configuration"] and first.run_id != second.run_id
     with pytest.raises(InputError, match="already stored with other rankings"):
-        evaluate(External(write(tmp_path, "csv", rows[::2]), toy, "other", 2), store)
+        evaluate(write(tmp_path, "csv", rows[::2]), options[1], store, name="other")
 
 
 def edited(rows: Rows, **change: object) -> Rows:
@@ -110,7 +111,7 @@ def test_a_wrong_row_is_named(
 ) -> None:
     previous = store.query()
     with pytest.raises(InputError) as raised:
-        evaluate(External(write(tmp_path, form, edited(rows, **change)), toy), store)
+        evaluate(write(tmp_path, form, edited(rows, **change)), RunOptions(toy), store)
     assert message in str(raised.value) and "\n" not in str(raised.value)
     assert store.query() == previous
 
@@ -118,9 +119,9 @@ def test_a_wrong_row_is_named(
 @pytest.mark.parametrize("form", ["csv", "trec"])
 def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, rows: Rows, form: str) -> None:
     with pytest.raises(InputError, match=r"item 'i\d+' is listed twice for user 'u0'"):
-        evaluate(External(write(tmp_path, form, [*rows, rows[0]]), toy), store)
+        evaluate(write(tmp_path, form, [*rows, rows[0]]), RunOptions(toy), store)
     with pytest.raises(InputError, match=r"1 of 60 users have no ranking \('u0'\)"):
-        evaluate(External(write(tmp_path, form, [row for row in rows if row[0] != "u0"]), toy), store)
+        evaluate(write(tmp_path, form, [row for row in rows if row[0] != "u0"]), RunOptions(toy), store)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
         ("a.json", '{"u0": ["i0"], "u7": []}', "58 of 60 users have no ranking ('u1', 'u2', 'u3', …); rank items for"),
         ("a.json", '{"u0": ["i0"], "nobody": []}', "unknown user 'nobody'"),
         ("a.csv", "user,item,score\nu0,i0\n", "a.csv line 2: 2 fields where the header has 3"),
-        ("a.csv", "user,user_id,item\n", "a.csv line 1: columns 'user' and 'user_id' both name the user"),
+        ("a.csv", "user,user_id,item\nu0,u0,i0\n", "a.csv line 1: columns 'user' and 'user_id' both name the user"),
         ("a.csv", "user,price\nu0,1\n", "a.csv line 1: no column 'item'; begin with a header such as user,item,score"),
         (
             "a.csv",
@@ -156,10 +157,10 @@ def test_duplicates_and_missing_users(toy: str, tmp_path: Path, store: Store, ro
 def test_a_wrong_file_is_named(toy: str, tmp_path: Path, store: Store, name: str, content: str, message: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError) as raised:
-        evaluate(External(tmp_path / name, toy), store)
+        evaluate(tmp_path / name, RunOptions(toy), store)
     assert message in str(raised.value) and not store.query()
 
 
 def test_a_missing_file(toy: str, tmp_path: Path, store: Store) -> None:
     with pytest.raises(InputError, match="the file is missing"):
-        evaluate(External(tmp_path / "none.csv", toy), store)
+        evaluate(tmp_path / "none.csv", RunOptions(toy), store)

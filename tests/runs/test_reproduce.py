@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runs.job import RunOptions, plan
-from harness.runs.overrides import command
+from harness.runs.job import RunOptions, command_of, plan
 from harness.store.run_store import Store
 from tests.store.made import put
 
@@ -43,7 +42,7 @@ def test_rankings_and_records_of_schema_1(tmp_path: Path) -> None:
     put(store, model="markov", seed=1, **older)
     put(store, model="markov", seed=2, **older)
     elsewhere, first, second, without = sorted(store.query(), key=lambda run: (run.record.model, run.record.run_id))
-    assert command([elsewhere]) == "harness evaluate lists.csv -d toy --name elsewhere"
-    assert command([without]) == "harness evaluate PREDICTIONS -d toy --name older"
+    assert command_of([elsewhere]) == "harness evaluate lists.csv -d toy --name elsewhere"
+    assert command_of([without]) == "harness evaluate PREDICTIONS -d toy --name older"
     expected = f"harness run markov -d toy --config {first.folder.config} --seed 1 --seed 2"
-    assert command([first, second]) == shlex.join(shlex.split(expected))
+    assert command_of([first, second]) == shlex.join(shlex.split(expected))

@@ -7,14 +7,14 @@ accepted, and the record states `unknown`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.core.files import write_text
+from harness.core.hashing import file_sha256
 from harness.core.json_files import read_json_object
 from harness.data.readers.lcrec import INDEX_PROVENANCE as ENDING
 from harness.errors import InputError
@@ -101,7 +101,7 @@ def sidecar(path: Path) -> Path:
 
 def write_provenance(path: Path, provenance: Provenance) -> None:
     """Puts the provenance of the finished file `path` beside it, bound to its content."""
-    document = {"schema": SCHEMA, "sha256": _sha256(path), **provenance.model_dump()}
+    document = {"schema": SCHEMA, "sha256": file_sha256(path), **provenance.model_dump()}
     write_text(sidecar(path), json.dumps(document, indent=2) + "\n", MEND)
 
 
@@ -115,25 +115,13 @@ def read_provenance(path: Path) -> Provenance:
         return UNKNOWN
     hint = "make the artefact again, or remove this file to use it as one of unknown origin"
     try:
-        document = _document(neighbours)
-        if document.pop("schema") != SCHEMA:
-            raise InputError("of another version of this program", where=str(neighbours), hint=hint)
-        digest = document.pop("sha256")
-        provenance = Provenance.model_validate(document)
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        document = read_json_object(neighbours)
+        schema, digest = document.pop("schema"), document.pop("sha256")
+        provenance = None if schema != SCHEMA else Provenance.model_validate(document)
+    except (InputError, KeyError, ValidationError) as error:
         raise InputError("not a readable provenance", where=str(neighbours), hint=hint) from error
-    if digest != _sha256(path):
+    if provenance is None:
+        raise InputError("of another version of this program", where=str(neighbours), hint=hint)
+    if digest != file_sha256(path):
         raise InputError(f"belongs to another content of {path.name}", where=str(neighbours), hint=hint)
     return provenance
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        return read_json_object(path)
-    except InputError as error:
-        raise ValueError(error.what) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.generate_amazon2018 import Size, write
+from benchmarks.amazon2018 import Size, write
 from harness.core.environment import OFFLINE_VARIABLE as OFFLINE
 from harness.data import local_store
 from harness.data.catalog import catalogue_entries

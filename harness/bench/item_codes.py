@@ -1,38 +1,96 @@
-"""`harness bench trie`: search over a million items, against ten thousand.
+"""`harness bench index`: item codes by balanced k-means trees, against the same algorithm one point at a time. And
+`harness bench trie`: search over a million items, against ten thousand.
 
-Both sides rank the same users by the same prompts with SmolLM2; codes and trie differ. `ratio` is below 1 by the cost
-of the larger trie; `parts.trie` has the seconds and the peak memory of building it. `identical`: the trie leads to
-every item by its own code and to nothing else, and all lists have distinct existing items.
+`index`: codes must be equal and unique. `parts.both` has the seconds of the trees of two sources, whose codes must be
+equal in every round. `parts.repaired` is the alternative of balancing scikit-learn's k-means afterwards, for the first
+level: its seconds, and its inertia relative to balanced k-means.
+
+`trie`: both sides rank the same users by the same prompts with SmolLM2; codes and trie differ. `ratio` is below 1 by
+the cost of the larger trie; `parts.trie` has the seconds and the peak memory of building it. `identical`: the trie
+leads to every item by its own code and to nothing else, and all lists have distinct existing items.
 """
 
 from __future__ import annotations
 
-import time
 import tracemalloc
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-import torch
 
-from harness.bench.decode import LISTED, PROMPTS, SPREAD, K, device
-from harness.bench.timing import Options, Outcome, Side, paired
+from harness.bench.decode import LISTED, K, device, language_model
+from harness.bench.timing import Options, Outcome, Side, paired, seconds_of
 from harness.core.environment import cache_dir
-from harness.core.seeding import derive_seed, generator
+from harness.core.seeding import generator
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.decoding.generate import Decoding, Ranker, recommend
 from harness.generative.item_codes import CodeTable
-from harness.generative.models.backbone import EMBEDDED, load_backbone
-from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.requests import Requests
 
+SUBJECT = "eager.bench"  # imported by name, like the models of the registry
+TREE_ITEMS, MAX_TREE_ITEMS = 10_000, 65_536
+TREE_SIZES = (3_300, TREE_ITEMS)  # items of the trees of two sources
 ITEMS, FEWER_ITEMS, MAX_ITEMS = 1_000_000, 10_000, 50_000_000
 LEVELS, USERS, HISTORY = 4, 8, 8
 
 
-def measure(options: Options) -> Outcome:
+def measure_index(options: Options) -> Outcome:
+    """Runs the benchmark over `options.items` items."""
+    items = options.items or TREE_ITEMS
+    if not 512 <= items <= MAX_TREE_ITEMS:
+        raise InputError(
+            f"{items} items", where="--items", hint=f"give 512 to {MAX_TREE_ITEMS}: 256 children, two levels"
+        )
+    trees = import_module(SUBJECT).trees(items, options.seed)
+    timed = paired(
+        Side("balanced k-means", trees.balanced, items),
+        Side("balanced k-means, one point at a time", trees.reference, items),
+        rounds=options.rounds,
+        warm=False,
+    )
+    codes, reference = timed.results
+    seconds, repaired = seconds_of(trees.repaired)
+    inertia = trees.inertia(codes[:, 0])
+    sizes = np.bincount(codes[:, 0])
+    both = {str(n): _both(n, options) for n in (TREE_SIZES if options.items is None else (items,))}
+    return Outcome(
+        "index",
+        "items",
+        bool((codes == reference).all()) and all(one["equal_for_equal_seeds"] for one in both.values()),
+        timed,
+        {"items": items, "seed": options.seed},
+        {
+            "codes_that_differ": int((codes != reference).any(axis=1).sum()),
+            "distinct_codes": len(np.unique(codes, axis=0)),
+            "largest_and_smallest_cluster": [int(sizes.max()), int(sizes.min())],
+        },
+        {
+            "both": both,
+            "repaired": {
+                "seconds": seconds,
+                "inertia": trees.inertia(repaired) / inertia,
+                "distinct_codes": "first level only",
+            },
+        },
+    )
+
+
+def _both(items: int, options: Options) -> dict[str, Any]:
+    """The trees of two sources, built anew in each round."""
+    seconds, results = [], []
+    for _ in range(options.rounds):
+        value = import_module(SUBJECT).trees(items, options.seed)
+        took, codes_of_both = seconds_of(value.both)
+        results.append(codes_of_both)
+        seconds.append(took)
+    same = all(np.array_equal(results[0], other) for other in results[1:])
+    return {"median_seconds": float(np.median(seconds)), "seconds": seconds, "equal_for_equal_seeds": same}
+
+
+def measure_trie(options: Options) -> Outcome:
     """Runs the benchmark: `items` of the catalogue, `users`, `layers`. Raises `InputError` for too few or too many
     items."""
     items, users = options.items or ITEMS, options.users or USERS
@@ -77,9 +135,7 @@ def reached(trie: CodeTrie, table: CodeTable) -> int:
 
 def _build(table: CodeTable) -> tuple[dict[str, float], CodeTrie]:
     """Time and memory in separate runs, as tracing memory takes time."""
-    start_time = time.perf_counter()
-    trie = CodeTrie(table)
-    seconds = time.perf_counter() - start_time
+    seconds, trie = seconds_of(lambda: CodeTrie(table))
     tracemalloc.start()
     CodeTrie(table)
     _, peak = tracemalloc.get_traced_memory()
@@ -89,17 +145,8 @@ def _build(table: CodeTable) -> tuple[dict[str, float], CodeTrie]:
 
 def _search(table: CodeTable, users: int, options: Options, context: RunContext) -> Any:
     """A function that ranks along a trie. Histories are items of `table` for either trie, so that prompts are equal."""
-    backbone = load_backbone(EMBEDDED, options.layers, "pretrained", context)
-    torch.manual_seed(derive_seed(context.seed, "bench", "rows"))
-    model = CodeLM(backbone, table.sizes).to(context.device).eval()
-    with torch.no_grad():
-        model.scale.mul_(SPREAD)
-    lead: list[int] = list(backbone.tokenizer(PROMPTS["short"], add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
+    model, prompt = language_model(table, "short", options.layers, context)
     rng = generator(context.seed, "bench", "histories")
     rows = RaggedArray.of([rng.integers(table.n_items, size=HISTORY) for _ in range(users)])
     requests, decoding = Requests("bench", np.arange(users), rows), Decoding(LISTED, users, "float32")
-
-    def prompt(history: np.ndarray) -> list[int]:
-        return [*lead, *(table.flat[history] + model.vocabulary).reshape(-1).tolist()]
-
     return lambda trie: recommend(Ranker(model, trie, prompt), requests, LISTED, decoding, context)[0].items

@@ -3,9 +3,13 @@
 1,500,000 ratings (`Ratings/Musical_Instruments.csv`), with `--reviews` the same as JSON lines
 (`Review/Musical_Instruments.json.gz`), and 120,000 metadata lines (`Metadata/meta_Musical_Instruments.json.gz`), with
 what makes the true files hard: whole-day timestamps, exact duplicates, repeated items, items without metadata, items
-that stand twice, scraped page code, texts over 2,000 characters. `benchmarks/prepare_scale.py` measures preparing it.
+that stand twice, scraped page code, texts over 2,000 characters.
 
-    python benchmarks/generate_amazon2018.py FOLDER [--ratings 1500000] [--items 120000] [--reviews]
+    python benchmarks/amazon2018.py FOLDER [--ratings 1500000] [--items 120000] [--reviews]
+    python benchmarks/amazon2018.py FOLDER --prepare ratings|reviews
+
+The second command measures `harness data prepare instruments` on a raw set in FOLDER: one JSON document with seconds,
+peak memory by the operating system's count, and what is left. It runs in a process with a cache folder of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +17,12 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +33,7 @@ NAME = "Musical_Instruments"
 DAY = 86_400
 FIRST_DAY, LAST_DAY = 10_957, 17_800  # 2000-01-01 to 2018-09-26
 CHUNK = 50_000
+KIB = 1024 if sys.platform != "darwin" else 1  # the unit of ru_maxrss in bytes
 SIGNS = np.array(list("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 
 
@@ -139,6 +150,29 @@ def write(folder: Path, size: Size, seed: int = 1, *, reviews: bool = False) -> 
                 file.write(line.encode())
 
 
+def measure(folder: Path, source: str) -> dict[str, float | int | str]:
+    """One preparation from scratch. `source`: `ratings` or `reviews`."""
+    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as raw:
+        for inside in ("Metadata", "Ratings" if source == "ratings" else "Review"):
+            (Path(raw) / inside).symlink_to((folder / inside).resolve())
+        command = [sys.executable, "-m", "harness", "data", "prepare", "instruments", "--raw", raw, "--json"]
+        environment = {**os.environ, "HARNESS_HOME": home}
+        began = time.monotonic()
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+        seconds = time.monotonic() - began
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB
+    story = json.loads(done.stdout)
+    result = {key: story["result"][key] for key in ("users", "items", "interactions", "fingerprint")}
+    return {
+        "source": source,
+        "seconds": round(seconds, 1),
+        "peak_gib": round(peak / 2**30, 2),
+        "rows": story["steps"][0]["interactions"],
+        "metadata_lines": story["text"]["records"],
+        **result,
+    }
+
+
 def main() -> None:
     """From the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -147,7 +181,11 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=Size.items)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reviews", action="store_true", help="the reviews too (1.5 million JSON lines)")
+    parser.add_argument("--prepare", choices=("ratings", "reviews"), help="measure preparing these files of FOLDER")
     asked = parser.parse_args()
+    if asked.prepare:
+        print(json.dumps(measure(asked.folder, asked.prepare), indent=1))
+        return
     write(asked.folder, Size(asked.ratings, asked.items), asked.seed, reviews=asked.reviews)
 
 
