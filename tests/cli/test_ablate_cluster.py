@@ -172,7 +172,11 @@ DIES = "[changes.dies]\nfake.size = 6\n"
 AFTER = '[changes.after]\nfake.rate.from_base = "details.model.width"\n'
 
 
-@pytest.mark.parametrize("rows", [FAILS + AFTER, pytest.param(FAILS + DIES + AFTER, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "rows",
+    [FAILS + AFTER, pytest.param(FAILS + DIES + AFTER, marks=pytest.mark.nightly)],
+    ids=["fails", "fails and dies"],
+)
 def test_late_workers_failures_and_what_waits_for_the_base(
     harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch, rows: str
 ) -> None:
