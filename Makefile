@@ -21,11 +21,11 @@ test: install $(VENV)/.tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadscope -m "not nightly"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal -m "not nightly"
 
 # The tests that `make test` leaves out.
 test-full: test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadscope -m nightly
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal -m nightly
 
 # Before a change that moves code: `make golden FILE=before.json`; after it, on the same machine:
 # `python -m tests.golden.predictions check before.json`, bit by bit.

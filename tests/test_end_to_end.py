@@ -1,4 +1,5 @@
-"""`harness run eager-llm` from the command line, as a user types it: raw files in, a leaderboard row out."""
+"""`harness run eager-llm` from the command line, as a user types it: raw files in, a leaderboard row out. Trainings are
+in processes of their own; what only reads them, or is refused, runs in this one."""
 
 from __future__ import annotations
 
@@ -6,13 +7,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from harness.cli.app import main
 from harness.store.record import Record
+from tests.cli.conftest import Done
 from tests.folders import lcrec_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +36,23 @@ def harness(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
 
 
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """`command(*arguments)` in this process, in the folder `place`."""
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HARNESS_HOME", str(place / "home"))
+
+    def run(*arguments: str) -> Done:
+        capfd.readouterr()
+        code = main(arguments)
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
 def run(place: Path, *arguments: str) -> dict[str, Any]:
     done = harness(place, "run", "eager-llm", "-d", "toy", "--profile", "smoke", "--json", *arguments)
     assert done.returncode == 0, done.stderr
@@ -47,7 +68,7 @@ def first(place: Path) -> First:
     return document, {event.get("stage") for event in events}
 
 
-def test_from_raw_files_to_the_leaderboard(place: Path, first: First) -> None:
+def test_from_raw_files_to_the_leaderboard(place: Path, first: First, command: Command) -> None:
     document, stages = first
     assert document["metrics"]["test"]["ndcg@10"] > 0.8
     integrity = document["integrity"]
@@ -65,8 +86,8 @@ def test_from_raw_files_to_the_leaderboard(place: Path, first: First) -> None:
     assert set(lists["item"]) <= set(index) and lists.groupby("user").size().eq(20).all()
     assert stages >= {"behavior", "alignment", "annealing"}
 
-    board = harness(place, "leaderboard", "-d", "toy", "--format", "json")
-    assert board.returncode == 0 and "eager-llm" in board.stdout
+    board = command("leaderboard", "-d", "toy", "--format", "json")
+    assert board.code == 0 and "eager-llm" in board.out
 
 
 @pytest.mark.nightly
@@ -81,10 +102,10 @@ def test_the_same_seed_again_gives_the_same_numbers_to_the_last_digit(place: Pat
     assert other["details"]["model"]["index"] != document["details"]["model"]["index"]
 
 
-def test_config_yaml_repeats_the_run(place: Path, first: First) -> None:
+def test_config_yaml_repeats_the_run(first: First, command: Command) -> None:
     document = first[0]
-    done = harness(place, "run", "eager-llm", "--config", str(Path(document["path"]) / "config.yaml"), "--json")
-    assert json.loads(done.stdout)["run_id"] == document["run_id"]
+    done = command("run", "eager-llm", "--config", str(Path(document["path"]) / "config.yaml"), "--json")
+    assert json.loads(done.out)["run_id"] == document["run_id"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +117,9 @@ def test_config_yaml_repeats_the_run(place: Path, first: First) -> None:
         (("--set", "eager.backbone.name=no-such-folder"), "no-such-folder"),
     ],
 )
-def test_wrong_settings_are_one_line_and_exit_code_2(place: Path, arguments: tuple[str, ...], message: str) -> None:
-    done = harness(place, "run", "eager-llm", "-d", "toy", "--profile", "smoke", *arguments)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
-    assert not list((place / "results").rglob(".*.part")) and done.stdout == ""
+def test_wrong_settings_are_one_line_and_exit_code_2(
+    place: Path, command: Command, arguments: tuple[str, ...], message: str
+) -> None:
+    done = command("run", "eager-llm", "-d", "toy", "--profile", "smoke", *arguments)
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err
+    assert not list((place / "results").rglob(".*.part")) and done.out == ""

@@ -98,13 +98,30 @@ def test_a_file_that_is_no_model(harness: Harness, name: str, text: str | None, 
     assert done.code == 2 and message in done.err and len(done.err.splitlines()) == 1, done.err
 
 
-def test_the_contract_suite_of_the_page(tmp_path: Path) -> None:
+class Passed:
+    """A pytest plug-in: the tests that passed."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and report.passed:
+            self.names.append(report.nodeid)
+
+
+def test_the_contract_suite_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: one of its own would import everything again."""
     files(tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "-p no:cacheprovider"}
-    command = [sys.executable, "-m", "pytest", "-q", "test_my_model.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert done.returncode == 0 and passed is not None and int(passed[1]) >= 12, done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    passed, modules = Passed(), set(sys.modules)
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir=.", f"--basetemp={tmp_path / 'temporary'}"]
+    try:
+        code = pytest.main([*options, "test_my_model.py"], plugins=[passed])
+    finally:
+        for name in {"my_model", "test_my_model"} - modules:
+            sys.modules.pop(name, None)
+    assert code == 0 and len(passed.names) >= 12
 
 
 def test_the_baseline_and_the_metric_of_the_page(harness: Harness, toy: str) -> None:  # noqa: F811

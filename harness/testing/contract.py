@@ -55,22 +55,30 @@ class RecommenderContract:
     model_class: ClassVar[type[Recommender[Any]]]
     settings: ClassVar[dict[str, Any]] = {}
     brief: ClassVar[dict[str, Any]] = {}  # changes of settings for a short training, where quality does not matter
+    short: ClassVar[dict[str, Any]] = {}  # the same for the fits that are only compared: a second one, a resumed one
     k: ClassVar[int] = 10
     pattern_floor: ClassVar[float] = 0.5  # test ndcg@10 on the planted cycle
     resumable: ClassVar[bool] = False
     interrupt_at: ClassVar[int] = 2  # the event at which the resume test presses Ctrl-C
     keep_seconds: ClassVar[float] = 0.05  # seconds between two checkpoints in the resume test
-    events_of_fit: ClassVar[int] = 0  # set by `fitted`: events of an undisturbed fit
+    events_of_fit: ClassVar[int] = 0  # set by `compared`: events of an undisturbed fit
 
     def make(self) -> Recommender[Any]:
         return self.model_class(self.model_class.config_class(**self.settings))
 
     def make_brief(self) -> Recommender[Any]:
         """As `make`, with the changes of `brief`, section by section."""
-        if not self.brief:
+        return self._make_with(self.brief)
+
+    def make_short(self) -> Recommender[Any]:
+        """As `make`, with the changes of `short`, section by section."""
+        return self._make_with(self.short)
+
+    def _make_with(self, changes: dict[str, Any]) -> Recommender[Any]:
+        if not changes:
             return self.make()
         settings = {**self.settings}
-        for name, value in self.brief.items():
+        for name, value in changes.items():
             settings[name] = {**settings.get(name, {}), **value} if isinstance(value, dict) else value
         return self.model_class(self.model_class.config_class(**settings))
 
@@ -84,6 +92,19 @@ class RecommenderContract:
         """One fitted model for the tests that only ask it."""
         folder, reporter = tmp_path_factory.mktemp("fitted"), InterruptingReporter()
         model, split = cls().fit(folder, checkpoint=made(folder / "checkpoint"), reporter=reporter)
+        if not cls.short:
+            cls.events_of_fit = reporter.events
+        return model, split, folder
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def compared(cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+        """One fitted model for the tests that fit it again: `fitted`, or with `short` one of its own."""
+        if not cls.short:
+            return request.getfixturevalue("fitted")
+        folder, reporter = tmp_path_factory.mktemp("compared"), InterruptingReporter()
+        options: dict[str, Any] = {"checkpoint": made(folder / "checkpoint"), "reporter": reporter}
+        model, split = cls().fit(folder, model=cls().make_short(), **options)
         cls.events_of_fit = reporter.events
         return model, split, folder
 
@@ -98,15 +119,17 @@ class RecommenderContract:
         model.fit(cold.train, toys.context(folder / "cold", cold.valid))
         histories = Requests("test", np.arange(2), RaggedArray.of([[24], [1, 2, 24]]))
         predictions = test.lists(model, histories, folder)
-        split, model = toys.split(test.toy()), test.make()
+        split, model = toys.split(test.toy()), test.make_short()
         with suppress(KeyboardInterrupt):
             reporter = InterruptingReporter(cls.interrupt_at)
             model.fit(cold.train, toys.context(folder / "first", cold.valid, reporter=reporter))
         model.fit(split.train, toys.context(folder, split.valid))
         return model, predictions
 
-    def fit(self, folder: Path, seed: int = 1, **options: Any) -> tuple[Recommender[Any], Split]:
-        split, model = toys.split(self.toy()), self.make()
+    def fit(
+        self, folder: Path, seed: int = 1, model: Recommender[Any] | None = None, **options: Any
+    ) -> tuple[Recommender[Any], Split]:
+        split, model = toys.split(self.toy()), model or self.make()
         model.fit(split.train, toys.context(folder, split.valid, seed=seed, **options))
         return model, split
 
@@ -184,10 +207,10 @@ class RecommenderContract:
         same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
 
     def test_a_refit_with_an_equal_seed_gives_equal_lists(
-        self, fitted: Fitted, refitted: Refitted, tmp_path: Path
+        self, compared: Fitted, refitted: Refitted, tmp_path: Path
     ) -> None:
         """Nothing of the first fit is left, and two fits with one seed agree."""
-        model, split, folder = fitted
+        model, split, folder = compared
         same(self.lists(model, split.test.requests, folder), self.lists(refitted[0], split.test.requests, tmp_path))
 
     def test_asking_before_fitting_is_a_fault(self, tmp_path: Path) -> None:
@@ -208,17 +231,18 @@ class RecommenderContract:
         json.dumps(model.record(), allow_nan=False)
 
     def test_an_interrupted_fit_resumes_to_the_same_lists(
-        self, fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, compared: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if not self.resumable:
             pytest.skip("this model keeps no checkpoint: it starts anew")
         monkeypatch.setattr(timer, "KEEP_SECONDS", self.keep_seconds)
-        model, split, folder = fitted
+        model, split, folder = compared
         path = made(tmp_path / "kept")
         with pytest.raises(KeyboardInterrupt):
-            self.fit(tmp_path / "cut", checkpoint=path, reporter=InterruptingReporter(self.interrupt_at))
+            reporter = InterruptingReporter(self.interrupt_at)
+            self.fit(tmp_path / "cut", model=self.make_short(), checkpoint=path, reporter=reporter)
         resumed = InterruptingReporter()
-        recommender, _ = self.fit(tmp_path / "cut", checkpoint=path, reporter=resumed)
+        recommender, _ = self.fit(tmp_path / "cut", model=self.make_short(), checkpoint=path, reporter=resumed)
         assert resumed.events < self.events_of_fit, "it started anew"
         same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
 

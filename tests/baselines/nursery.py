@@ -13,7 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,16 +31,27 @@ class Nursery:
         self.doom: tuple[int, int] | None = None
         self._parents: dict[str, tuple[socket.socket, subprocess.Popen[bytes]]] = {}
 
-    def popen(self, command: list[str], *, stderr: Any, **_: Any) -> Child:
-        """A worker whose module and folder are the last words of `command`."""
+    def popen(self, command: list[str], *, stderr: Any, code: str | None = None, **_: Any) -> Child:
+        """A worker whose module and folder are the last words of `command`; with `code` a process that executes it."""
         module, folder = command[-2:]
         if module not in self._parents:
             self._parents[module] = _parent(module)
         parent = self._parents[module][0]
         (read, answers), (commands, write) = os.pipe(), os.pipe()
-        socket.send_fds(parent, [json.dumps([folder, self.doom]).encode()], [commands, answers, stderr.fileno()])
+        socket.send_fds(parent, [json.dumps([folder, self.doom, code]).encode()], [commands, answers, stderr.fileno()])
         os.close(commands), os.close(answers)
         return Child(int(parent.recv(32)), open(write, "w", encoding="utf-8"), open(read, encoding="utf-8"))
+
+    def output(self, module: str, code: str) -> str:
+        """What `code` prints in a fork of the process that has imported the library of a worker's module."""
+        with tempfile.TemporaryFile() as log:
+            child = self.popen([module, ""], stderr=log, code=code)
+            child.stdin.close()
+            with child.stdout as out:
+                result = out.read()
+            log.seek(0)
+            assert "Traceback" not in (errors := log.read().decode()), errors
+        return result
 
     def close(self) -> None:
         for parent, process in self._parents.values():
@@ -90,7 +103,7 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child
     requested = socket.socket(fileno=int(sys.argv[2]))
     while True:
-        messages, fds, _, _ = socket.recv_fds(requested, 4096, 3)
+        messages, fds, _, _ = socket.recv_fds(requested, 65536, 3)
         if not messages:
             return
         pid = os.fork()
@@ -99,13 +112,19 @@ def main() -> None:
             for value, standard in zip(fds, range(3), strict=True):
                 os.dup2(value, standard)
                 os.close(value)
-            folder, doom = json.loads(messages)
+            folder, doom, code = json.loads(messages)
             sys.argv[1:] = [folder]
             if doom is not None:
                 _doom(*doom)
             try:
-                run(lambda: library)
+                if code is None:
+                    run(lambda: library)
+                else:
+                    exec(code, {})
+            except Exception:
+                traceback.print_exc()
             finally:
+                sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(0)
         for value in fds:

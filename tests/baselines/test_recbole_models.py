@@ -33,6 +33,7 @@ OTHERS = sorted(
 class RecBoleContract(RecommenderContract):
     model_class = RecBoleRecommender
     brief: ClassVar[dict[str, Any]] = {"epochs": 1}
+    short: ClassVar[dict[str, Any]] = {"epochs": 5}
     pattern_floor = 0.9
 
 

@@ -34,9 +34,10 @@ class TestTiger(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = Tiger
     settings: ClassVar[dict[str, Any]] = SMOKE
     brief: ClassVar[dict[str, Any]] = {"training": {"max_steps": 4, "choose": "last"}}
+    short: ClassVar[dict[str, Any]] = {"training": {"max_steps": 60}}
     pattern_floor: ClassVar[float] = 0.9
     resumable: ClassVar[bool] = True
-    interrupt_at: ClassVar[int] = 18  # behind the RQ-VAE's passes and the first look at validation
+    interrupt_at: ClassVar[int] = 13  # behind the RQ-VAE's passes and the first look at validation
 
     def toy(self) -> Dataset:
         """Long enough that training sees histories of 20 items, as the test does: T5 trained on shorter ones tells the

@@ -153,36 +153,54 @@ def test_a_worker_killed_half_way_costs_nothing(
     assert repeated.out == done.out and "12 of them stored" in repeated.err and "started" not in repeated.err
 
 
-def test_late_workers_failures_and_what_waits_for_the_base(
-    harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def come_late(cluster: DaskCluster, patch: pytest.MonkeyPatch, message: str, *options: str) -> threading.Thread:
+    """Starts a worker when the command has reported `message`; call it before the command."""
     lacking, look = threading.Event(), Cluster._check_capacity
-    monkeypatch.setattr(Cluster, "_check_capacity", lambda self: (look(self), self._lacking and lacking.set()))
+    patch.setattr(Cluster, "_check_capacity", lambda self: (look(self), message in self._lacking and lacking.set()))
 
-    def come_late(*options: str) -> None:
-        """Starts a worker when the command has found none that it can use."""
+    def start_worker() -> None:
         lacking.wait(PATIENCE)
-        lacking.clear()
         cluster.worker(*options)
 
-    rows = "[changes.fails]\nfake.size = 5\n[changes.dies]\nfake.size = 6\n"
-    rows += '[changes.after]\nfake.rate.from_base = "details.model.width"\n'
-    late = threading.Thread(target=come_late, args=("--no-nanny",))
-    late.start()
+    result = threading.Thread(target=start_worker)
+    result.start()
+    return result
+
+
+FAILS = "[changes.fails]\nfake.size = 5\n"
+DIES = "[changes.dies]\nfake.size = 6\n"
+AFTER = '[changes.after]\nfake.rate.from_base = "details.model.width"\n'
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [FAILS + AFTER, pytest.param(FAILS + DIES + AFTER, marks=pytest.mark.nightly)],
+    ids=["fails", "fails and dies"],
+)
+def test_late_workers_failures_and_what_waits_for_the_base(
+    harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch, rows: str
+) -> None:
+    late = come_late(cluster, monkeypatch, "is connected", "--no-nanny")
     arguments = ("ablate", "troubled", "-d", toy, "--grid", grid(rows))
     done = harness(*arguments, "--scheduler", cluster.address, "--json")
     late.join()
     assert done.code == 0 and "no worker is connected; waiting for one" in done.err, done.err
     result = json.loads(next(Path("results").glob("ablations/troubled/toy/*.json")).read_text())["runs"]
-    assert [run["state"] for run in result] == ["complete", "failed", "complete", "complete"]
+    dies = DIES in rows
+    assert [run["state"] for run in result] == ["complete", "failed", *["complete"] * (2 if dies else 1)]
     assert result[1]["reason"] == "RuntimeError: out of memory" and "Traceback" in result[1]["trace"]
-    assert done.err.count("killed, made again: dies, seed 1") == 1 and "failed: fails, seed 1" in done.err
+    assert done.err.count("killed, made again: dies, seed 1") == dies and "failed: fails, seed 1" in done.err
     assert done.err.index("done: base") < done.err.index("started: after")
-    assert len(json.loads(done.out)["rows"]) == 4
+    assert len(json.loads(done.out)["rows"]) == len(result)
 
+
+@pytest.mark.nightly
+def test_a_run_on_a_gpu_waits_for_a_worker_that_offers_one(
+    harness: Harness, toy: str, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare = ("ablate", "fake", "-d", toy, "--grid", grid("[changes.a]\nfake.size = 4\n"), "--device", "cuda")
-    card = threading.Thread(target=come_late, args=("--no-nanny", "--resources", "GPU=1"))
-    card.start()
+    cluster.worker("--no-nanny")
+    card = come_late(cluster, monkeypatch, "offers a GPU", "--no-nanny", "--resources", "GPU=1")
     none = harness(*bare, "--scheduler", cluster.address)
     card.join()
     assert "no worker offers a GPU (dask worker --resources GPU=1); waiting for one" in none.err, none.err

@@ -61,7 +61,10 @@ def test_lists_are_read_deep_enough_for_their_codes(harness: Harness, toy: str) 
     assert measured["rankings"]["codes"]["recall@5"] == 1.0
 
 
-@pytest.mark.parametrize(("category", "shared", "share"), [(INDUSTRIAL, 317, "6.99"), (OFFICE, 84, "1.73")])
+@pytest.mark.parametrize(
+    ("category", "shared", "share"),
+    [pytest.param(INDUSTRIAL, 317, "6.99", marks=pytest.mark.nightly), (OFFICE, 84, "1.73")],
+)
 def test_codes_of_minionerecs_layout(harness: Harness, tmp_path: Path, category: str, shared: int, share: str) -> None:
     """Pairs of items share codes, so many that they are the known number of test targets; then none do."""
     users, total, counts = CASES[category]

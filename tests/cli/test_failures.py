@@ -120,7 +120,7 @@ def test_ctrl_c(toy: str, tmp_path: Path) -> None:
 
 
 def test_two_processes_make_one_run(toy: str, tmp_path: Path) -> None:
-    both = [start("run", "fake", "-d", toy, code=SLOW.format(seconds=4)) for _ in range(2)]
+    both = [start("run", "fake", "-d", toy, code=SLOW.format(seconds=2)) for _ in range(2)]
     messages = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], messages
     assert (tmp_path / "fits").read_text() == "fit\n"

@@ -67,11 +67,11 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """With a lease of 0.9 seconds, which its holder touches every 0.3."""
+    """With a lease of 0.3 seconds, which its holder touches every 0.1."""
     result = Clock()
     monkeypatch.setattr("filelock._soft.time", result)
     monkeypatch.setattr(locks, "time", result)
-    monkeypatch.setattr(locks, "LEASE", 0.9)
+    monkeypatch.setattr(locks, "LEASE", 0.3)
     monkeypatch.setattr(locks, "GRACE", 0.2)
     return result
 
@@ -241,6 +241,7 @@ def test_a_file_system_that_refuses_whoever_is_second_is_asked_again(
             return super().acquire(*value, **named)
 
     monkeypatch.setattr(filelock, "SoftFileLease", Hasty)
+    monkeypatch.setattr(locks, "PAUSE", 0.001)
     with acquire_lock(tmp_path / "lock"):
         assert (tmp_path / "lock.lease").exists() and not Hasty.refusals
     Hasty.refusals = 10**6

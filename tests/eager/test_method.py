@@ -27,9 +27,13 @@ class TestEagerLLM(RecommenderContract):
     model_class: ClassVar[type[Recommender[Any]]] = EagerLLM
     settings: ClassVar[dict[str, Any]] = SMOKE
     brief: ClassVar[dict[str, Any]] = {"tuning": {"max_steps": 4}, "annealing": {"max_steps": 4}}
+    short: ClassVar[dict[str, Any]] = {
+        "behavior": {"epochs": 4}, "tuning": {"max_steps": 40}, "annealing": {"max_steps": 6},
+        "comprehension": {"items": 2},
+    }  # fmt: skip
     pattern_floor: ClassVar[float] = 0.9
     resumable: ClassVar[bool] = True
-    interrupt_at: ClassVar[int] = 10  # in the middle of the first stage
+    interrupt_at: ClassVar[int] = 4  # in the middle of the first stage
 
     def toy(self) -> Dataset:
         """Longer than the default, so that training sees histories about as long as the test's."""

@@ -81,10 +81,10 @@ def test_the_least_difference_is_found_with_its_power() -> None:
     of rows that differ by `least_rows` from what their seeds do, as often."""
     random = np.random.default_rng(4)
     quiet = dict.fromkeys(SD, 0.0)
-    result = components(simulated(random, (2, 3, 2000), quiet))
+    result = components(simulated(random, (2, 3, 500), quiet))
     hits = 0
     for number in range(100):
-        values = simulated(random, (1, 2, 2000), quiet)[0]
+        values = simulated(random, (1, 2, 500), quiet)[0]
         p = paired_difference(values[0] + result.least_users, values[1], generator(number, "x"), 300).p
         hits += p <= 0.05
     assert 0.68 <= hits / 100 <= 0.92

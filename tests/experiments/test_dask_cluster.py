@@ -113,3 +113,22 @@ def test_deaths_under_a_task_end_it_at_last(
     scheduler = Scheduler([Future(KILLED, "error")] * 9, begun=begun)
     endings, _ = run_task(scheduler, monkeypatch)
     assert endings == [RunOutcome(reason)] and len(scheduler.submitted) == rounds
+
+
+def test_workers_that_cannot_take_a_task_are_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers: dict[str, Any] = {}
+    scheduler = SimpleNamespace(identity=None)
+    client = SimpleNamespace(status="running", scheduler=scheduler, sync=lambda _: {"workers": workers})
+    notes: list[str] = []
+    cluster = Cluster(cast(Any, client), "--scheduler x", notes.append)
+    job = cast(Any, SimpleNamespace(device="cuda"))
+    cluster._running["a"] = Task("a", job, RunKey("m", "d", "r"), Path(), Path(), Path()), cast(Any, None)
+    for resources in (None, {}, {}, {"GPU": 1.0}, {"GPU": 1.0}):
+        if resources is not None:
+            workers["w"] = {"resources": resources}
+        cluster._check_capacity()
+    assert notes == [
+        "--scheduler x: no worker is connected; waiting for one",
+        "--scheduler x: no worker offers a GPU (dask worker --resources GPU=1); waiting for one",
+        "--scheduler x: 1 workers",
+    ]

@@ -150,7 +150,7 @@ def test_the_cases_of_minionerec(tmp_path: Path, category: str) -> None:
     assert audit(data, made.protocol, made)["test_in_history"].count == repeats > 50
 
 
-@pytest.mark.parametrize("category", CASES)
+@pytest.mark.parametrize("category", [pytest.param(INDUSTRIAL, marks=pytest.mark.nightly), OFFICE])
 def test_minionerecs_own_files_give_their_cases(tmp_path: Path, category: str) -> None:
     users, total, counts = CASES[category]
     reference = minionerec(made_reviews(users, users + total, seed=1))
