@@ -12,9 +12,9 @@ from harness.errors import InputError
 from harness.evaluation.significance import LEVEL
 from harness.reports.ablation import AblationTable, Variant, ablation_table, sheet
 from harness.reports.comparison import Pair
-from harness.reports.formats import LEAK
 from harness.reports.html.document import COLOURS, Figure, View, broken, error_bars, plot, shown
 from harness.reports.per_user import Measured
+from harness.reports.values import marked
 from harness.store.record import RunKey
 from harness.store.run_store import Store, StoredRun, Unreadable, read_record
 
@@ -74,7 +74,7 @@ def figures(selected_grids: Sequence[Grid], metrics: Sequence[str], base: Measur
             title = f"Ablation of {grid.model}: {grid.name}"
             message = f"{grid.about.rstrip('.')}. " if grid.about else ""
             description = (
-                f"{message}Bars are differences to {grid.variants[0].name}, with {LEVEL:.0%} bootstrap intervals over "
+                f"{message}Bars are differences to {grid.variants[0].label}, with {LEVEL:.0%} bootstrap intervals over "
                 "users; filled where significant after Holm's correction within the grid, open where not."
             )
             results.append(Figure(f"ablation-{number + 1}", title, description, "in", tuple(views)))
@@ -95,7 +95,7 @@ def _grid(store: Store, path: Path, document: dict[str, Any]) -> Grid:
         runs = [_run(store, RunKey(model, dataset, slot["run_id"])) for slot in slots if slot["state"] == "complete"]
         reasons = tuple(slot["reason"] for slot in slots if slot["state"] == "failed")
         stored_runs = tuple(run for run in runs if run is not None)
-        variants.append(Variant(row["name"], row["changes"], stored_runs, len(slots), reasons))
+        variants.append(Variant(row["name"], stored_runs, row["changes"], len(slots), reasons))
     if not variants:
         raise ValueError("it has no rows")
     return Grid(document["grid"], document["about"], model, path, tuple(variants))
@@ -112,13 +112,13 @@ def _run(store: Store, key: RunKey) -> StoredRun | None:
 
 def _view(table: AblationTable, metric: str) -> View:
     pairs = [(variant, pair) for variant in table.variants if (pair := table.pair(variant)) is not None]
-    worse = [variant.name for variant, pair in pairs if pair.significant and pair.found.difference < 0]
-    better = [variant.name for variant, pair in pairs if pair.significant and pair.found.difference > 0]
+    worse = [variant.label for variant, pair in pairs if pair.significant and pair.found.difference < 0]
+    better = [variant.label for variant, pair in pairs if pair.significant and pair.found.difference > 0]
     message = (
-        f"Bar chart of differences in {metric} to {table.variants[0].name}, {len(pairs)} variants. "
+        f"Bar chart of differences in {metric} to {table.variants[0].label}, {len(pairs)} variants. "
         f"Significantly lower: {', '.join(worse) or 'none'}. Significantly higher: {', '.join(better) or 'none'}."
     )
-    return View(metric, _plot(pairs, metric, table.variants[0].name), message, sheet(table))
+    return View(metric, _plot(pairs, metric, table.variants[0].label), message, sheet(table))
 
 
 def _plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) -> Plot:
@@ -139,11 +139,11 @@ def _plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) -> Plot
             "line": {"color": colours, "width": 1.6},
         },
         customdata=[
-            [shown(variant.name), f"p Holm {pair.p_corrected:.3g}", shown(variant.changes)] for variant, pair in pairs
+            [shown(variant.label), f"p Holm {pair.p_corrected:.3g}", shown(variant.changes)] for variant, pair in pairs
         ],
         hovertemplate="%{customdata[0]}<br>%{x:+.4f}, %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
     )
-    names = [broken(f"{variant.name} {LEAK}" if variant.leaks else variant.name) for variant, _ in pairs]
+    names = [broken(marked(variant.label, variant.leaks)) for variant, _ in pairs]
     x_axis = {
         "title": {"text": f"{metric}, difference to {broken(base)}"},
         "zeroline": True,

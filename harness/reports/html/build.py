@@ -13,7 +13,7 @@ from pathlib import Path
 
 import harness
 from harness.errors import InputError
-from harness.reports import card, formats
+from harness.reports import extra_columns, formats
 from harness.reports.comparison import METRICS_SHOWN
 from harness.reports.html import ablations, code_tree, cost, runs, user_groups
 from harness.reports.html.document import Part, Section, Style, document, styles
@@ -201,9 +201,9 @@ def _groups(
 def _card(board: Board, base: Measured | None, rows: Sequence[Row], metric: str, omitted: str) -> Part:
     part = Part("card", "Report card")
     if base is not None:
-        carded, part.notes = card.on_data(replace(board, rows=tuple(rows)), metric, base)
-        part.sheets = card.sheets(carded, metric)
-        part.about = " ".join(filter(None, [card.ABOUT, omitted]))
+        carded, part.notes = extra_columns.on_data(replace(board, rows=tuple(rows)), metric, base)
+        part.sheets = extra_columns.card_sheets(carded, metric)
+        part.about = " ".join(filter(None, [extra_columns.ABOUT, omitted]))
     return part
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.reports.formats import LEAK, metric_text
 from harness.reports.html.document import Figure, Style, View, log_axis, plot, shown
 from harness.reports.leaderboard import Board, Row
-from harness.reports.tables import Column, ReportTable, TableRow
+from harness.reports.tables import text_table
+from harness.reports.values import LEAK, marked, metric_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -81,15 +81,19 @@ def _view(
     result = [fair[n] for n in pareto_front([_point(row, metric, price) for row in fair], is_less=price.less)]
     lines = []
     for row in sorted(rows, key=lambda row: (row.cost[price.key] * (1 if price.less else -1), row.rank or 0)):
-        name = f"{row.model} {LEAK}" if row.leaks else row.model
-        quality = metric_text(row.mean(metric), row.std(metric))
-        cost = f"{row.cost[price.key]:,.{3 if row.cost[price.key] < 10 else 0}f}"
-        lines.append(TableRow((name, cost, quality, "yes" if _among(row, result) else "", row.note)))
-    unit = "train s" if price.less else "users/s"
-    heads = (Column("model", left=True), Column(unit), Column(metric), Column("on the front", left=True))
-    sheet = ReportTable(
-        f"{metric} against {price.label}", (*heads, Column("note", left=True, wraps=True)), tuple(lines)
-    )
+        lines.append(
+            {
+                "model": marked(row.model, row.leaks),
+                "train s"
+                if price.less
+                else "users/s": f"{row.cost[price.key]:,.{3 if row.cost[price.key] < 10 else 0}f}",
+                metric: metric_text(row.mean(metric), row.std(metric)),
+                "on the front": "yes" if _among(row, result) else "",
+                "note": row.note,
+            }
+        )
+    title = f"{metric} against {price.label}"
+    sheet = text_table(title, lines, left=("model", "on the front"), wraps=("note",))
     message = (
         f"Scatter plot of {metric} against {price.label}, {len(rows)} rows. On the Pareto front, cheapest first: "
         f"{', '.join(row.model for row in result)}. The numbers are in the table below."
@@ -142,7 +146,7 @@ def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> S
     import plotly.graph_objects as go
 
     leaks = bool(rows[0].leaks)
-    name = shown(f"{rows[0].model} {LEAK}" if leaks else rows[0].model)
+    name = shown(marked(rows[0].model, rows[0].leaks))
     points = [_point(row, metric, price) for row in rows]
     lines = [
         f"{name}<br>{metric} {metric_text(y, row.std(metric))}<br>{price.label} {x:,.3g}<br>{shown(row.note)}"

@@ -14,9 +14,9 @@ from harness.protocol.protocol import MAIN_METRIC
 from harness.reports.html.document import Figure, Style, View, log_axis, plot, shown, thinned
 from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import configuration
-from harness.reports.tables import Column, ReportTable, TableRow
+from harness.reports.tables import ReportTable, text_table
 from harness.store.event_log import read_events
-from harness.store.record import Env, Record
+from harness.store.record import Env
 from harness.store.run_store import StoredRun
 
 if TYPE_CHECKING:
@@ -48,35 +48,40 @@ def sheets(board: Board) -> list[ReportTable]:
     environments: dict[str, tuple[int, Env]] = {}
     lines = []
     for row, run in _runs(board):
-        record = run.record
+        record, revision = run.record, run.record.env.revision or ""
         key = record.env.model_dump_json(include={"python", "platform", "packages"})
         number, _ = environments.setdefault(key, (len(environments) + 1, record.env))
-        lines.append(_line(row, record, number))
-    heads = (
-        Column("#"),
-        Column("model", left=True),
-        Column("seed"),
-        Column("run id", left=True),
-        Column("settings", left=True, wraps=True),
-        Column("profile", left=True),
-        Column("started", left=True),
-        Column("finished", left=True),
-        Column("device", left=True),
-        Column("environment"),
-        Column("method's version", left=True),
-        Column("commit", left=True),
-        Column("sessions"),
-    )
-    notes = ("Times are UTC. A + behind a commit: files differed from it.",)
+        lines.append(
+            {
+                "#": str(row.rank or ""),
+                "model": record.model,
+                "seed": "" if record.seed is None else str(record.seed),
+                "run id": record.run_id,
+                "settings": row.note,
+                "profile": record.profile,
+                "started": f"{record.started:%Y-%m-%d %H:%M}",
+                "finished": f"{record.finished:%Y-%m-%d %H:%M}",
+                "device": record.cost.device or "",
+                "environment": str(number),
+                "method's version": record.env.code_version,
+                "commit": revision[:COMMIT] + ("+" if revision.endswith("+") else ""),
+                "sessions": str(record.details.get("sessions", "")),
+            }
+        )
+    left = ("model", "run id", "profile", "started", "finished", "device", "method's version", "commit")
+    note = "Times are UTC. A + behind a commit: files differed from it."
     places = [
-        TableRow((str(number), env.python, env.platform, ", ".join(f"{k} {v}" for k, v in env.packages.items())))
+        {
+            "environment": str(number),
+            "python": env.python,
+            "platform": env.platform,
+            "packages": ", ".join(f"{name} {version}" for name, version in env.packages.items()),
+        }
         for number, env in environments.values()
     ]
-    names = (Column("environment"), Column("python", left=True), Column("platform", left=True))
-    packages = Column("packages", left=True, wraps=True)
     return [
-        ReportTable("Runs", heads, tuple(lines), notes),
-        ReportTable("Environments", (*names, packages), tuple(places)),
+        text_table("Runs", lines, left=left, wraps=("settings",), notes=[note]),
+        text_table("Environments", places, left=("python", "platform"), wraps=("packages",)),
     ]
 
 
@@ -104,31 +109,6 @@ def command(run: StoredRun, results: Path) -> str:
 
 def _runs(board: Board) -> list[tuple[Row, StoredRun]]:
     return [(row, run) for row in board.rows for run in row.runs]
-
-
-def _line(row: Row, record: Record, environment: int) -> TableRow:
-    texts: Sequence[Any] = (
-        row.rank or "",
-        record.model,
-        "" if record.seed is None else record.seed,
-        record.run_id,
-        row.note,
-        record.profile,
-        f"{record.started:%Y-%m-%d %H:%M}",
-        f"{record.finished:%Y-%m-%d %H:%M}",
-        record.cost.device or "",
-        environment,
-        record.env.code_version,
-        _commit(record.env.revision),
-        record.details.get("sessions", ""),
-    )
-    return TableRow(tuple(map(str, texts)))
-
-
-def _commit(revision: str | None) -> str:
-    if revision is None:
-        return ""
-    return revision[:COMMIT] + ("+" if revision.endswith("+") else "")
 
 
 @dataclass
@@ -279,24 +259,21 @@ def _sheet(title: str, group: Sequence[Curve], message: str, names: Mapping[int,
     lines = []
     for curve in group:
         values: list[Any] = getattr(curve, message)
-        payload = [place for place, value in enumerate(values) if value is not None]
-        at = best(payload, key=lambda place: values[place])
+        known = [place for place, value in enumerate(values) if value is not None]
+        at = best(known, key=lambda place: values[place])
         lines.append(
-            TableRow(
-                (
-                    names[id(curve)],
-                    "" if curve.seed is None else str(curve.seed),
-                    f"{len(payload):,}",
-                    f"{values[payload[0]]:.4f}",
-                    f"{values[payload[-1]]:.4f}",
-                    f"{values[at]:.4f}",
-                    f"{curve.unit} {curve.steps[at]:,.0f}",
-                    f"{curve.seconds[at]:,.0f}",
-                )
-            )
+            {
+                "curve": names[id(curve)],
+                "seed": "" if curve.seed is None else str(curve.seed),
+                "points": f"{len(known):,}",
+                "first": f"{values[known[0]]:.4f}",
+                "last": f"{values[known[-1]]:.4f}",
+                "best": f"{values[at]:.4f}",
+                "best at": f"{curve.unit} {curve.steps[at]:,.0f}",
+                "best at s": f"{curve.seconds[at]:,.0f}",
+            }
         )
-    heads = ("seed", "points", "first", "last", "best", "best at", "best at s")
-    return ReportTable(title, (Column("curve", left=True), *map(Column, heads)), tuple(lines))
+    return text_table(title, lines, left=("curve",))
 
 
 def _number(value: Any) -> float | None:

@@ -13,11 +13,11 @@ from harness.errors import InputError
 from harness.evaluation.significance import LEVEL, bootstrap_ci
 from harness.protocol.protocol import unit_of
 from harness.reports.comparison import groups, ways
-from harness.reports.formats import LEAK, metric_text
 from harness.reports.html.document import Figure, Style, View, error_bars, plot, shown
 from harness.reports.leaderboard import Row
 from harness.reports.per_user import Measured
-from harness.reports.tables import Column, ReportTable, TableRow
+from harness.reports.tables import text_table
+from harness.reports.values import marked, metric_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -92,12 +92,17 @@ def figures(
             }
             counts = [int(((sizes >= low) & (sizes <= high)).sum()) for low, high in ranges]
             labels = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges]
-            sheet = _sheet(
-                f"{metric} by {by}",
-                rows,
-                cells,
-                [f"{label} ({count:,} {unit})" for label, count in zip(labels, counts, strict=True)],
-            )
+            lines = [
+                {
+                    "model": rows[number].model,
+                    **{
+                        f"{label} ({count:,} {unit})": f"{metric_text(cell.mean)} ({cell.low:.4f} to {cell.high:.4f})"
+                        for label, count, cell in zip(labels, counts, row_cells, strict=True)
+                    },
+                }
+                for number, row_cells in cells.items()
+            ]
+            sheet = text_table(f"{metric} by {by}", lines, left=("model",))
             ticks = [f"{label}<br>{count:,} {unit}" for label, count in zip(labels, counts, strict=True)]
             figure = _plot(rows, cells, ticks, evaluations, (metric, axis))
             message = (
@@ -130,7 +135,7 @@ def _plot(
     traces = []
     for place, (number, selected_cells) in enumerate(cells.items()):
         row = rows[number]
-        style, name = evaluations[row.model], shown(f"{row.model} {LEAK}" if row.leaks else row.model)
+        style, name = evaluations[row.model], shown(marked(row.model, row.leaks))
         shift = ((place + 0.5) / len(cells) - 0.5) * SPREAD
         traces.append(
             go.Scatter(
@@ -167,22 +172,3 @@ def _plot(
     return plot(
         traces, x_axis, {"title": {"text": metric}, "rangemode": "tozero"}, shapes=edges, showlegend=len(cells) > 1
     )
-
-
-def _sheet(
-    title: str,
-    rows: Sequence[Row],
-    cells: Mapping[int, Sequence[Cell]],
-    headings: Sequence[str],
-) -> ReportTable:
-    heads = [Column(heading) for heading in headings]
-    lines = [
-        TableRow(
-            (
-                rows[number].model,
-                *(f"{metric_text(cell.mean)} ({cell.low:.4f} to {cell.high:.4f})" for cell in selected_cells),
-            )
-        )
-        for number, selected_cells in cells.items()
-    ]
-    return ReportTable(title, (Column("model", left=True), *heads), tuple(lines))
