@@ -1,12 +1,17 @@
-"""Boards as reports: columns, headings and rounding; csv and json have all digits. `tables` renders the result."""
+"""Boards as reports: columns, headings and rounding; csv, json and data frames have all digits. `tables` renders the
+result. `harness.leaderboard` and `harness.compare` are the functions of these names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
-from harness.protocol.protocol import METRICS
+from harness.protocol.protocol import MAIN_METRIC, METRICS
+from harness.reports.comparison import METRICS_SHOWN
+from harness.reports.comparison import compare as paired_comparison
 from harness.reports.extra_columns import (
     card_notes,
     card_texts,
@@ -16,18 +21,22 @@ from harness.reports.extra_columns import (
     memory_texts,
 )
 from harness.reports.lead_tests import DAGGER, FREE, lead_notes, shortcut_note, shortcut_score
-from harness.reports.leaderboard import Board, Row, cells, place
-from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE
+from harness.reports.leaderboard import Board, Row, cells, place, select
+from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE, published_boards
+from harness.reports.selection import choose
 from harness.reports.tables import WIDE, Column, Mark, Report, ReportTable, TableRow, ranking, sheets_drawn, to_rich
 from harness.reports.values import DIGITS, LEAK, LESS, leak_notes, metric_text, under_tuned, unequal
 from harness.store.record import Record
+from harness.store.run_store import Store
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Group
     from rich.table import Table
 
 # values of `--columns`
 SETS = ("quality", "integrity", "cost", "effort", "comprehension", "memory", "card", "command")
+NO_ROWS = ("dataset", "board", *cells(Row("", "", (), {}, {}, {})))  # columns of a csv file without rows
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
 LEFT = {"model", "family", "note", "command"}
 # columns that are dropped on a narrow terminal, in this order
@@ -39,6 +48,49 @@ QUOTED_NOTE = (
 )
 
 
+def leaderboard(
+    dataset: str | None = None, *, metric: str = MAIN_METRIC, results: str | Path = "results", published: bool = False
+) -> pd.DataFrame:
+    """All stored runs (of one data set, by name or folder) as a DataFrame, best first within each board.
+
+    Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
+    model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, collision_rate,
+    code_level_delta_ndcg@10, code_level_delta_recall@10, train_s, users_per_s, peak_mb, parameters, trials, search_s
+    (of `harness tune`), passes (over the training data), note, leaks; where a language model was measured also
+    `comprehension.STAGE.FIGURE`. `published` adds the papers' rows, without a rank, with `published.hand`,
+    `published.source` and the known fields of their protocol. Raises `InputError` for an unknown metric or data set.
+    """
+    import pandas as pd
+
+    if published:
+        boards = published_boards(Store(Path(results)), dataset, metric)
+    else:
+        boards = select(Store(Path(results)), dataset, metric)
+    rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
+    return pd.DataFrame(rows, columns=None if rows else list(NO_ROWS))
+
+
+def compare(
+    *runs: str, dataset: str | None = None, metrics: Sequence[str] = METRICS_SHOWN, results: str | Path = "results"
+) -> pd.DataFrame:
+    """Stored runs against each other, paired by user: a row for each pair and metric.
+
+    `runs` are run ids or their beginnings, names of models (all their seeds), or ids of one configuration with commas.
+    Columns: a, b, metric, the means and their difference with its interval, p, p_corrected (for the number of rows),
+    significant, p_seeds. Raises `InputError` where runs are unknown or cannot be compared.
+    """
+    import pandas as pd
+
+    for name in metrics:
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS, where="harness.compare")
+    if len(runs) < 2:
+        raise InputError("at least two runs are needed", where="harness.compare")
+    location = dataset if dataset is not None and Path(dataset).is_dir() else None
+    comparison = paired_comparison(choose(Store(Path(results)), list(runs), dataset), tuple(metrics), location)
+    return pd.DataFrame(comparison.document()["comparisons"])
+
+
 def report(boards: Sequence[Board], metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()) -> Report:
     """The boards in every format; the CSV file has one line for each row of a board."""
     return Report(
@@ -47,7 +99,7 @@ def report(boards: Sequence[Board], metric: str, columns: Sequence[str] = (), me
         lambda: [
             {**place(board), **cells(row), **_card(row), **memory_cells(row)} for board in boards for row in board.rows
         ],
-        ("dataset", "board", *cells(Row("", "", (), {}, {}, {}))),
+        NO_ROWS,
     )
 
 

@@ -37,7 +37,6 @@ COST = {
     "peak_mb": "peak_memory_mb",
     "parameters": "parameters",
 }
-_NO_PLACE = {"dataset": "", "board": ""}
 
 
 @dataclass(frozen=True)
@@ -175,9 +174,6 @@ def cells(row: Row) -> dict[str, Any]:
         **understood,
         **{f"published.{name}": text for name, text in row.quoted.items()},
     }
-
-
-_NO_ROW = Row("", "", (), {}, {}, {})
 
 
 def _board(runs: list[StoredRun], metric: str) -> Board:

@@ -250,6 +250,11 @@ def render_html(template: str, **values: Any) -> str:
     return _templates(autoescape=True).get_template(template).render(**values)
 
 
+def render_text(template: str, **values: Any) -> str:
+    """The template of a plain text with values, which are not escaped."""
+    return _templates().get_template(template).render(**values)
+
+
 @cache
 def _templates(**options: Any) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
