@@ -15,7 +15,7 @@ from harness.core.moved_modules import install as install_moved_modules
 if TYPE_CHECKING:
     from harness.data.loading import load_dataset
     from harness.experiments.api import ablate, tune
-    from harness.reports.api import compare, leaderboard
+    from harness.reports.formats import compare, leaderboard
     from harness.runs.api import evaluate, run
 
     __version__: str
@@ -29,8 +29,8 @@ _HOMES = {
     "load_dataset": "harness.data.loading",
     "run": "harness.runs.api",
     "evaluate": "harness.runs.api",
-    "leaderboard": "harness.reports.api",
-    "compare": "harness.reports.api",
+    "leaderboard": "harness.reports.formats",
+    "compare": "harness.reports.formats",
     "ablate": "harness.experiments.api",
     "tune": "harness.experiments.api",
 }

@@ -1,11 +1,10 @@
-"""`harness audit`: code collisions in metrics, report cards of data sets, memorisation by language models; `harness
-certify` and `harness verify`: a run's evidence as files, and checks of certificates and data sets.
+"""`harness index`: item codes as an index file, and its statistics; `harness audit`: code collisions in metrics, report
+cards of data sets, memorisation by language models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,42 +14,101 @@ from harness.cli.options import (
     RESULTS,
     AsJson,
     Dataset,
-    MaybeDataset,
     Order,
-    OutputFolder,
     Protocol,
     Results,
-    RunName,
     Sets,
     with_reading,
 )
-from harness.cli.output import check_new_folder, log, print_json, print_table, reporter, stdout_kept
+from harness.cli.output import log, print_facts, print_json, print_table, reporter, stdout_kept
 from harness.data.reading import PLAIN, Reading
 
-ABOUT = "Audits: effect of shared codes on metrics, report cards of data sets, memorisation."
 Rankings = Annotated[
     Path | None,
     typer.Option("--rankings", metavar="FILE", help="Ranked lists, any file that harness evaluate reads."),
 ]
-STATES = {True: "yes", False: "NO", None: "not checked"}
 
 
-def register(app: typer.Typer) -> None:
-    """Adds `certify`, `verify` and the group `audit`."""
-    app.command()(certify)
-    app.command()(verify)
-    group = typer.Typer(help=ABOUT)
-    group.callback(invoke_without_command=True)(_help)
-    group.command()(codes)
-    group.command()(card)
-    group.command()(memory)
-    app.add_typer(group, name="audit")
+@with_reading
+def build(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option("-o", "--output", "--out", metavar="FILE", help="The index file.")],
+    model: Annotated[str, typer.Option(help="Model of the codes.")] = "eager-llm",
+    seed: Annotated[int, typer.Option(help="Seed of vectors and codes.")] = 1,
+    profile: Annotated[str | None, typer.Option(help="auto, smoke, cpu, gpu or paper.", show_default="auto")] = None,
+    sets: Sets = None,
+    protocol: Protocol = None,
+    order: Order = None,
+    reading: Reading = PLAIN,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps.", show_default="by profile")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the codes of a run with these settings and this seed, and write them as an index file.
+
+    Their provenance is written next to the file, and checked when the file is used (eager.index.kind=file).
+    """
+    from harness.generative.item_codes import inspect as look
+    from harness.runs.api import build_index, check_writable
+    from harness.runs.job import RunOptions
+
+    check_writable(out)
+    options = RunOptions(dataset, profile, (seed,), tuple(sets or ()), None, device, protocol, order, reading=reading)
+    with stdout_kept(), reporter() as progress:
+        built = build_index(model, options, progress)
+    built.index.write(out, built.split.train)
+    built.written()
+    entries = {**built.index.record(), **look(built.index.table, built.split.test.targets.items)}
+    place = {"dataset": built.dataset.name, "protocol": built.split.protocol.name, "path": str(out)}
+    _show_index({**place, **entries}, as_json=as_json)
 
 
-def _help(context: typer.Context) -> None:
-    """Audits: effect of shared codes on metrics, report cards of data sets, memorisation."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
+@with_reading
+def inspect(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="An index file."),
+    ],
+    dataset: Dataset,
+    protocol: Protocol = None,
+    sets: Sets = None,
+    order: Order = None,
+    reading: Reading = PLAIN,
+    as_json: AsJson = False,
+) -> None:
+    """Collisions, usage and entropy of each level, branching of prefixes, share of test targets with a shared code."""
+    from harness.generative.item_codes import CodeTable
+    from harness.generative.item_codes import inspect as look
+    from harness.protocol.audit.provenance import read_provenance
+    from harness.runs.api import load_split
+
+    loaded, split = load_split(dataset, order, reading, protocol, sets)
+    entries = look(CodeTable.read(file, loaded.items), split.test.targets.items)
+    place = {"dataset": loaded.name, "protocol": split.protocol.name, "path": str(file)}
+    _show_index({**place, **entries, **read_provenance(file).model_dump()}, as_json=as_json)
+
+
+def _show_index(entries: dict[str, Any], *, as_json: bool) -> None:
+    from harness.generative.item_codes import warnings
+
+    if as_json:
+        print_json(entries)
+    else:
+        text = {key: value for key, value in entries.items() if not isinstance(value, (list, dict)) and value != ""}
+        print_facts({key.replace("_", " "): _text(value) for key, value in text.items()}, "index")
+        levels = [
+            {"level": number, **level, **{f"fanout {key}": value for key, value in level["fanout"].items()}}
+            for number, level in enumerate(entries["levels"], start=1)
+        ]
+        for level in levels:
+            level["entropy"], level["fanout mean"] = f"{level['entropy']:.3f}", f"{level['fanout mean']:.1f}"
+        names = ("level", "size", "used", "entropy", "prefixes", "fanout mean", "fanout most")
+        print_table(levels, {name: "entropy (bits)" if name == "entropy" else name for name in names})
+    for line in warnings(entries):
+        log(f"warning: {line}")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 @with_reading
@@ -203,26 +261,27 @@ def _show_memory(entries: Mapping[str, Any]) -> None:
     heads = {"probe": "context", "titles": "titles", "gain": "gain, nats a token", "best": "true context best"}
     print_table(rows, heads)
     if (part := entries["newer"]) is not None:
-        lines = [(name.replace("_", " "), f"{part[name]:.4f}") for name in ("titles_mean", "newer_mean", "difference")]
-        _pairs([("newer texts", part["texts"]), *lines], "log-likelihood a token")
+        names = ("titles_mean", "newer_mean", "difference")
+        means = {name.replace("_", " "): f"{part[name]:.4f}" for name in names}
+        print_facts({"newer texts": part["texts"], **means}, "log-likelihood a token")
 
 
 def _show_codes(entries: Mapping[str, Any]) -> None:
-    lines = [
-        ("items", entries["items"]),
-        ("codes", entries["codes"]),
-        ("items that share their code", f"{entries['shared_items']:,} ({entries['shared_items_share']:.2%})"),
-        ("shared codes", entries["groups"]),
-        ("items of the largest group", entries["largest_group"]),
-    ]
+    facts = {
+        "items": entries["items"],
+        "codes": entries["codes"],
+        "items that share their code": f"{entries['shared_items']:,} ({entries['shared_items_share']:.2%})",
+        "shared codes": entries["groups"],
+        "items of the largest group": entries["largest_group"],
+    }
     for fold, name in (("test", "test"), ("valid", "validation")):
         part = entries[fold]
-        message = f"{part['shared']:,} of {part['targets']:,} ({part['share']:.2%})"
-        lines.append((f"{name} targets that share their code", message))
+        shared = f"{part['shared']:,} of {part['targets']:,} ({part['share']:.2%})"
+        facts[f"{name} targets that share their code"] = shared
     measured = entries["rankings"]
     if measured is not None:
-        lines.append(("lists with fewer than 10 codes", measured["cut_lists"]))
-    _pairs(lines, entries["index"])
+        facts["lists with fewer than 10 codes"] = measured["cut_lists"]
+    print_facts(facts, entries["index"])
     heads = {
         "metric": "metric",
         "first": "added at least, target's code first",
@@ -250,125 +309,18 @@ def _show_card(entries: Mapping[str, Any]) -> None:
     rows: list[dict[str, Any]] = [
         {"group": part["name"], "users": part["users"], "share": f"{part['share']:.1%}"} for part in entries["groups"]
     ]
-    lines = [
-        (f"test {unit}", entries["users"]),
-        ("items of the head", entries["head_items"]),
-        ("their share of training interactions", f"{entries['head_share_of_training']:.1%}"),
-    ]
+    facts = {
+        f"test {unit}": entries["users"],
+        "items of the head": entries["head_items"],
+        "their share of training interactions": f"{entries['head_share_of_training']:.1%}",
+    }
     if measured is not None:
         heads |= {"mean": measured["metric"], "bounds": "95% interval"}
         for row, part in zip(rows, measured["groups"], strict=True):
             is_some = part["mean"] is not None
             row["mean"] = f"{part['mean']:.4f}" if is_some else "-"
             row["bounds"] = f"{part['low']:.4f} to {part['high']:.4f}" if is_some else ""
-        message = measured["lists"].items()
-        lines += [(f"{name.replace('_', ' ')}@10", "-" if value is None else f"{value:.4f}") for name, value in message]
-    _pairs(lines, entries["dataset"])
+        for name, value in measured["lists"].items():
+            facts[f"{name.replace('_', ' ')}@10"] = "-" if value is None else f"{value:.4f}"
+    print_facts(facts, entries["dataset"])
     print_table(rows, heads)
-
-
-def _pairs(lines: Sequence[tuple[str, Any]], title: str) -> None:
-    texts = [{"what": message, "value": f"{value:,}" if isinstance(value, int) else value} for message, value in lines]
-    print_table(texts, {"what": title, "value": ""})
-
-
-def certify(
-    run: RunName,
-    output: OutputFolder,
-    dataset: MaybeDataset = None,
-    results: Results = RESULTS,
-    as_json: AsJson = False,
-) -> None:
-    """Write the evidence of a run: checklist, model card, TREC run and qrels, results in the hub's format.
-
-    `harness verify DIR` recomputes the metrics from the folder alone.
-    """
-    from harness.reports.certificate import certify as write
-    from harness.reports.selection import choose_one
-    from harness.runs.job import command_of
-    from harness.store.run_store import Store
-
-    check_new_folder(output)
-    stored = choose_one(Store(results), run, dataset)
-    paths = write(stored, output, command_of((stored,)), dataset)
-    if as_json:
-        print_json({"run_id": stored.record.run_id, "files": [str(path) for path in paths]})
-    else:
-        record = stored.record
-        print(f"{record.model} on {record.dataset.name}, run {record.run_id}: certified in {output}")
-
-
-@with_reading
-def verify(
-    target: Annotated[str, typer.Argument(metavar="DIR|DATASET", help="A certificate's folder, or a data set.")],
-    dataset: Annotated[
-        str | None, typer.Option("-d", "--dataset", help="Location of a certificate's data set.")
-    ] = None,
-    tie_seeds: Annotated[
-        int | None, typer.Option("--tie-seeds", metavar="N", help="Measure N other orders of equal timestamps.")
-    ] = None,
-    protocol: Protocol = None,
-    sets: Sets = None,
-    order: Order = None,
-    results: Results = RESULTS,
-    reading: Reading = PLAIN,
-    as_json: AsJson = False,
-) -> None:
-    """Recompute a certificate's metrics exactly; or check a data set as `harness data verify`.
-
-    With --tie-seeds: targets and training-free models under other orders of equal timestamps; leaderboards then show
-    the spread. Exit code 2 if a check fails.
-    """
-    from harness.errors import InputError
-    from harness.reports.certificate import CERTIFICATE, verify_certificate
-
-    if (Path(target) / CERTIFICATE).is_file():
-        if tie_seeds is not None:
-            raise InputError("a certificate has no times", where="--tie-seeds", hint="name a data set")
-        outcomes = verify_certificate(Path(target), dataset)
-        if as_json:
-            print_json([asdict(one) for one in outcomes])
-        else:
-            rows = [{**asdict(one), "ok": STATES[one.ok]} for one in outcomes]
-            print_table(rows, {"name": "check", "ok": "holds", "detail": ""})
-        if failed := [one.name for one in outcomes if one.ok is False]:
-            raise InputError(f"{len(failed)} checks failed ({', '.join(failed)})", where=target)
-        return
-    if tie_seeds is None:
-        from harness.cli.data import verify as data_verify
-
-        data_verify(target, protocol, sets, None, order, as_json=as_json, **reading.document())
-        return
-    from harness.runs.dataset_check import tie_report
-    from harness.runs.job import RunOptions
-    from harness.store.record import write_tie_report
-
-    options = RunOptions(target, sets=tuple(sets or ()), protocol=protocol, order=order, reading=reading)
-    report = tie_report(options, tie_seeds, log=log)
-    path = write_tie_report(results, report)
-    if as_json:
-        print_json(report)
-        return
-    for rows in (
-        [_order_row(entry) for entry in report["orders"]],
-        [_spread_row(model, values) for model, values in report["models"].items()],
-    ):
-        print_table(rows, {name: name for name in rows[0]})
-    print(f"{report['tied_interactions']:.1%} of the interactions share their time with another of their user; {path}")
-
-
-def _order_row(entry: dict[str, Any]) -> dict[str, str]:
-    seed = entry["tie_seed"]
-    return {
-        "order": "source" if seed is None else f"tie seed {seed}",
-        "fingerprint": entry["fingerprint"],
-        "split": entry["protocol_fingerprint"],
-        "test targets moved": f"{entry['test_targets_moved']:.1%}",
-        "validation targets moved": f"{entry['valid_targets_moved']:.1%}",
-    }
-
-
-def _spread_row(model: str, values: dict[str, dict[str, float]], metric: str = "ndcg@10") -> dict[str, str]:
-    spread = values[metric]
-    names = {"source": "source", "mean": "mean", "sd": "sd", "min": "least", "max": "greatest"}
-    return {"model": model, "metric": metric, **{name: f"{spread[key]:.4f}" for key, name in names.items()}}

@@ -33,21 +33,6 @@ MEASURES = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the group."""
-    group = typer.Typer(help="Paired benchmarks against reference implementations; results must be equal.")
-    group.callback(invoke_without_command=True)(_help)
-    for command in (decode, train, index, metrics, trie, scale):
-        group.command()(command)
-    app.add_typer(group, name="bench")
-
-
-def _help(context: typer.Context) -> None:
-    """Paired benchmarks against reference implementations; results must be equal."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
 def decode(
     dataset: MaybeDataset = None,
     users: Users = None,

@@ -42,14 +42,7 @@ Text = Annotated[
     Literal["clean", "released"],
     typer.Option("--text", help="clean: long text is truncated; released: dropped, as in the published scripts."),
 ]
-HELP = "Prepare, import, export and check data sets."
 RULES = {"leakage": "no leakage"}  # a check as a rule that holds or does not
-
-
-def register_import_export(group: typer.Typer) -> None:
-    """Adds `import` and `export` to the group `data`."""
-    group.command("import")(bring)
-    group.command("export")(send)
 
 
 @with_reading
@@ -208,24 +201,6 @@ def _published_row(line: Mapping[str, Any]) -> dict[str, Any]:
     return {**line, "difference": f"{difference:+,}" if difference else "none"}
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the group."""
-    group = typer.Typer(help=HELP)
-    group.callback(invoke_without_command=True)(_help)
-    group.command()(stats)
-    group.command()(items)
-    group.command()(verify)
-    group.command()(prepare)
-    register_import_export(group)
-    app.add_typer(group, name="data")
-
-
-def _help(context: typer.Context) -> None:
-    """Prepare, import, export and check data sets."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
 @with_reading
 def stats(dataset: DatasetArgument, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
     """Counts, first and last date, density, length distribution, text coverage."""
@@ -236,9 +211,10 @@ def stats(dataset: DatasetArgument, order: Order = None, reading: Reading = PLAI
     if as_json:
         print_json(document)
         return
-    notes = [{"what": "" if number else "notes", "value": note} for number, note in enumerate(document.pop("notes"))]
-    rows = [{"what": name, "value": _shown(value)} for name, value in _flat("", document).items()] + notes
-    print_table(rows, {"what": "", "value": dataset})
+    notes = document.pop("notes")
+    facts = [(name, _shown(value)) for name, value in _flat("", document).items()]
+    facts += [("" if number else "notes", note) for number, note in enumerate(notes)]
+    print_table([{"what": name, "value": value} for name, value in facts], {"what": "", "value": dataset})
 
 
 @with_reading
@@ -267,7 +243,6 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check fingerprints, split rules and leakage; exit code 2 if a check fails or a leak is detected."""
-    from harness.errors import InputError
     from harness.runs.dataset_check import inspect
 
     dataset_report = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()), reading)

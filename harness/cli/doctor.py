@@ -1,30 +1,29 @@
-"""`harness doctor`: what this machine can run, and how to install what is missing; `harness prefetch`: downloads what
-later runs need, for machines without a network.
+"""What can be run here: `harness models` and `harness datasets` list what is registered, `harness doctor` shows what
+this machine can run and how to install what is missing, `harness prefetch` downloads what later runs need.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.options import AsJson, MaybeDataset, Order, Profile, Sets, with_reading
-from harness.cli.output import print_json, print_table
+from harness.cli.output import print_facts, print_json, print_rows, print_table
 from harness.core.environment import OFFLINE_VARIABLE, offline, trusted
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 
+if TYPE_CHECKING:
+    from harness.registry import ModelEntry
+
+LIBRARIES = "recbole:NAME is any other sequential model of RecBole, rectools:NAME any transformer of RecTools"
 # Files of a model repository that loaders read; no pickles.
 PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 MODEL_KEYS = ("backbone.name", "semantic.encoder")
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.command()(doctor)
-    app.command()(prefetch)
 
 
 @with_reading
@@ -49,9 +48,11 @@ def doctor(
         print_json(entries if needed is None else {**entries, "estimate": needed})
         return
     machine = {**entries["machine"], **{f"device {device['name']}": device["detail"] for device in entries["devices"]}}
-    print_table([{"what": key, "value": value} for key, value in machine.items()], {"what": "machine", "value": ""})
-    columns = {"name": "package", "needed": "needed", "version": "version", "ok": "ok", "hint": "hint"}
-    print_table(entries["packages"], columns)
+    print_facts(machine, "machine")
+    print_table(
+        entries["packages"],
+        {"name": "package", "needed": "needed", "version": "version", "ok": "ok", "hint": "hint"},
+    )
     for kind in ("datasets", "backbones"):
         print_table(entries[kind], {"name": kind, "ok": "ready", "hint": "hint"})
     if needed is not None:
@@ -65,7 +66,7 @@ def _print_estimate(needed: dict[str, Any]) -> None:
         "parameters": f"{needed['parameters'] / 1e6:,.0f} million",
         "speed": f"{speed} on {needed['device']}, {needed['precision']}, measured",
     }
-    print_table([{"what": key, "value": value} for key, value in fields.items()], {"what": "estimate", "value": ""})
+    print_facts(fields, "estimate")
     parts = ("weights", "gradients", "moments", "activations", "total")
     rows = [
         {
@@ -97,10 +98,7 @@ def prefetch(
         raise InputError(message, hint="unset it for this command", code="not-available")
     rows = [_download_model(name) for name in dict.fromkeys(_model_names(models or (), profile, tuple(sets or ())))]
     rows += [_download_dataset(name) for name in dict.fromkeys(datasets or ())]
-    if as_json:
-        print_json(rows)
-    else:
-        print_table(rows, {"kind": "kind", "name": "name", "path": "path"})
+    print_rows(rows, ("kind", "name", "path"), as_json=as_json)
 
 
 def _model_names(models: list[str] | tuple[()], profile: str | None, sets: tuple[str, ...]) -> Iterator[str]:
@@ -153,3 +151,68 @@ def _download_dataset(name: str) -> dict[str, str]:
             prepare(Request(entry.name), progress)
     entry.load()
     return {"kind": "data set", "name": entry.name, "path": "ready"}
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show the settings of this model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List all registered models; or the settings of one: defaults, meaning, values in profiles."""
+    from harness.registry import model_entries, model_entry
+
+    if name is not None:
+        _describe(model_entry(name), as_json)
+        return
+    keys = ("name", "family", "description", "paper", "needs")
+    rows = [{key: getattr(entry, key) for key in keys} for entry in model_entries().values()]
+    print_rows(rows, keys, as_json=as_json)
+    if not as_json:
+        typer.echo(LIBRARIES)
+
+
+def _describe(entry: ModelEntry, as_json: bool) -> None:
+    from harness.runs.describing import describe
+
+    entries = describe(entry)
+    if as_json:
+        print_json(entries)
+        return
+    print("\n".join(filter(None, [f"{entries['name']}: {entries['description']}", entries["paper"]])))
+    for title, rows in ((f"--set {entries['section']}", entries["settings"]), ("--set protocol", entries["protocol"])):
+        values = [
+            {
+                "name": row["name"].partition(".")[2],
+                "default": _short(row["default"]),
+                "meaning": row["meaning"] + (f" ({', '.join(map(_short, row['values']))})" if row["values"] else ""),
+                "changes": _changes(row),
+            }
+            for row in rows
+        ]
+        if values:
+            heads = {"name": title, "default": "default", "meaning": "meaning", "changes": "profiles, variants"}
+            print_table(values, heads)
+    if not entries["settings"]:
+        print(f"{entries['name']} has no settings of its own")
+
+
+def _changes(row: Mapping[str, Any]) -> str:
+    """Values that profiles and variants set."""
+    bundles = {**row.get("profiles", {}), **row.get("variants", {})}
+    return ", ".join(f"{name} {_short(value)}" for name, value in bundles.items())
+
+
+def _short(value: Any) -> str:
+    """A value as written for `--set`."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def datasets(as_json: AsJson = False) -> None:
+    """List all registered data sets."""
+    from harness.data.catalog import catalogue_entries
+
+    rows: list[dict[str, Any]] = []
+    for entry in catalogue_entries().values():
+        keys = ("name", "description", "source", "licence", "users", "items", "interactions")
+        rows.append({**{key: getattr(entry, key) for key in keys}, "ready": entry.ready()})
+    keys = ("name", "ready", "users", "items", "interactions", "licence", "source")
+    print_rows(rows, keys, as_json=as_json)

@@ -4,14 +4,11 @@ tune`: searches settings on the validation cases, and optionally runs the best.
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,19 +27,11 @@ from harness.cli.options import (
     Results,
     Sets,
     Track,
+    check_output,
     numbers,
     with_reading,
 )
-from harness.cli.output import (
-    check_output,
-    console,
-    log,
-    print_json,
-    print_plain,
-    print_table,
-    stdout_kept,
-    write_output,
-)
+from harness.cli.output import log, print_json, print_report, print_table, stdout_kept
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 
@@ -50,26 +39,10 @@ if TYPE_CHECKING:
     from harness.experiments.ablation import Ablation
     from harness.experiments.scheduler import Executor
     from harness.experiments.tuning import Study
-    from harness.reports.ablation import AblationTable
-    from harness.reports.tables import ReportTable
+    from harness.reports.tables import Report
     from harness.runs.run import Finished
 
 SHOWN = ("ndcg@10", "recall@10")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the command prints, in each format."""
-
-    sheet: ReportTable
-    document: dict[str, Any]
-    csv: str
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.command()(ablate)
-    app.command()(tune)
 
 
 @with_reading
@@ -147,8 +120,7 @@ def ablate(
             run_grid(under_way, executor, fresh=fresh, note=log)
             log(f"runs and failures are listed in {under_way.path}")
     if not plan:
-        report = _tested(_table(under_way, metric)) if factor is None else _variance(under_way, metric)
-        _print(report, form, output)
+        print_report(_table(under_way, metric) if factor is None else _variance(under_way, metric), form, output)
     elif form == "json":
         print_json(under_way.document(under_way.slots))
 
@@ -170,7 +142,7 @@ def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
 def _check(form: str, metric: str) -> None:
     from harness.errors import unknown_name
     from harness.protocol.protocol import METRICS
-    from harness.reports.formats import check_format
+    from harness.reports.tables import check_format
 
     check_format(form)
     if metric not in METRICS:
@@ -192,8 +164,8 @@ def _announce_grid(under_way: Ablation, *, fresh: bool) -> None:
     log(f"{len(under_way.slots)} runs on {under_way.dataset.name}, {current} of them stored")
 
 
-def _table(under_way: Ablation, metric: str) -> AblationTable:
-    from harness.reports.ablation import Variant, ablation_table
+def _table(under_way: Ablation, metric: str) -> Report:
+    from harness.reports.ablation import Variant, ablation_table, report
     from harness.reports.per_user import Measured
 
     variants = []
@@ -201,13 +173,13 @@ def _table(under_way: Ablation, metric: str) -> AblationTable:
         slots = [slot for slot in under_way.slots if slot.cell == cell.name]
         runs = [run for slot in slots if slot.state == "complete" and (run := under_way.stored(slot)) is not None]
         failures = tuple(slot.reason for slot in slots if slot.state == "failed")
-        variants.append(Variant(cell.name, cell.text(), tuple(runs), len(slots), failures))
+        variants.append(Variant(cell.name, tuple(runs), cell.text(), len(slots), failures))
     grid, rules = under_way.grid, under_way.split.protocol
     title = (
         f"{under_way.model} on {under_way.dataset.name}, grid {grid.name} · {rules.name}, history {rules.max_history}"
     )
     metrics = (metric, *(name for name in SHOWN if name != metric))
-    return ablation_table(title, variants, metrics, Measured(under_way.dataset, under_way.split))
+    return report(ablation_table(title, variants, metrics, Measured(under_way.dataset, under_way.split)))
 
 
 def _variance(under_way: Ablation, metric: str) -> Report:
@@ -215,7 +187,7 @@ def _variance(under_way: Ablation, metric: str) -> Report:
     import numpy as np
 
     from harness.evaluation.significance import components
-    from harness.reports.ablation import variance_csv, variance_document, variance_sheet
+    from harness.reports.ablation import variance_report
     from harness.reports.per_user import Measured
 
     if missing := [slot for slot in under_way.slots if slot.state != "complete"]:
@@ -230,29 +202,7 @@ def _variance(under_way: Ablation, metric: str) -> Report:
     variance = components(np.stack(values), base.clusters)
     rules = under_way.split.protocol
     title = f"{under_way.model} on {under_way.dataset.name} · {rules.name}, history {rules.max_history} · {metric}"
-    return Report(variance_sheet(title, variance), variance_document(title, metric, variance), variance_csv(variance))
-
-
-def _tested(table: AblationTable) -> Report:
-    from harness.reports.ablation import document, sheet, table_csv
-
-    return Report(sheet(table), document(table), table_csv(table))
-
-
-def _print(report: Report, form: str, output: Path | None) -> None:
-    from harness.reports import formats
-
-    if output is None and form == "table":
-        print_plain(formats.sheets_drawn([report.sheet], console().width))
-        return
-    if form == "json":
-        text = json.dumps(report.document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    else:
-        text = report.csv if form == "csv" else formats.SHEETS[form]([report.sheet])
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        write_output(output, text)
+    return variance_report(title, metric, variance)
 
 
 @with_reading

@@ -4,7 +4,6 @@ compares stored runs, paired by user.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,20 +20,14 @@ from harness.cli.options import (
     OutputFile,
     Protocol,
     Results,
+    check_output,
 )
-from harness.cli.output import check_output, console, log, print_json, print_plain, write_output
+from harness.cli.output import log, print_report, write_output
 
 if TYPE_CHECKING:
     from harness.protocol.predictions import Predictions
     from harness.reports.leaderboard import Board, Row
     from harness.store.run_store import Store, StoredRun
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.command()(leaderboard)
-    app.command()(report)
-    app.command()(compare)
 
 
 def leaderboard(
@@ -81,16 +74,15 @@ def leaderboard(
     from harness.errors import unknown_name
     from harness.protocol.protocol import MAIN_METRIC, METRICS
     from harness.reports import formats
-    from harness.reports.card import with_card
+    from harness.reports.extra_columns import with_card, with_memory
     from harness.reports.lead_tests import with_leads
     from harness.reports.leaderboard import select
-    from harness.reports.memory import with_memory
     from harness.reports.published import published_boards
     from harness.reports.selecting import Selection, check_metric, select_rows, selection
+    from harness.reports.tables import check_format
     from harness.store.run_store import Store, gc_disabled
 
-    form = "json" if as_json else form
-    formats.check_format(form)
+    form = check_format("json" if as_json else form)
     check_output(output)
     current_selection = selection(models, runs, label or (), metrics, k)
     metric = check_metric(metric or next(iter(current_selection.metrics), MAIN_METRIC))
@@ -125,13 +117,7 @@ def leaderboard(
         log(f"{missing}; harness run makes some, or say --results")
     if published and not any(row.quoted for board in boards for row in board.rows):
         log("no published rows" + (f" for {dataset}" if dataset else ""))
-    if output is not None:
-        write_output(output, formats.render(boards, form, metric, sets, current_selection.metrics))
-    elif form == "table":
-        if boards:
-            print_plain(formats.table(boards, metric, console().width, sets, current_selection.metrics))
-    else:
-        sys.stdout.write(formats.render(boards, form, metric, sets, current_selection.metrics))
+    print_report(formats.report(boards, metric, sets, current_selection.metrics), form, output)
 
 
 def _deeper(location: str | None) -> Callable[[StoredRun, int], Predictions]:
@@ -175,21 +161,14 @@ def _known(protocol: str | None) -> str | None:
 
 def _protocols(store: Store, dataset: str | None, metric: str, form: str, output: Path | None) -> None:
     """The rank of each configuration under each protocol."""
-    from harness.reports import protocol_ranks as protocols
-    from harness.reports.formats import sheets_drawn
+    from harness.reports.protocol_ranks import crossings, report
     from harness.reports.selection import stored_name
 
     name = None if dataset is None else stored_name(store, dataset)
-    protocol_comparisons = protocols.crossings(store.query(name), metric)
+    protocol_comparisons = crossings(store.query(name), metric)
     if not protocol_comparisons:
         log("no data set with runs under more than one protocol; see harness run --protocol global-time")
-    if output is not None:
-        write_output(output, protocols.render(protocol_comparisons, form))
-    elif form == "table":
-        if protocol_comparisons:
-            print_plain(sheets_drawn([protocols.sheet(crossing) for crossing in protocol_comparisons], console().width))
-    else:
-        sys.stdout.write(protocols.render(protocol_comparisons, form))
+    print_report(report(protocol_comparisons), form, output)
 
 
 def report(
@@ -241,16 +220,14 @@ def compare(
 
     With --published one run is enough; nothing is tested against published rows.
     """
-    import json
-
     from harness.errors import InputError, unknown_name
     from harness.protocol.protocol import METRICS
-    from harness.reports import comparison, comparison_tables, formats, published_gap
-    from harness.reports import published_gap as published_gap_table
+    from harness.reports import comparison, published_gap
     from harness.reports.selection import choose
+    from harness.reports.tables import Report, check_format
     from harness.store.run_store import Store
 
-    formats.check_format(form)
+    form = check_format("json" if as_json else form)
     metrics = tuple(dict.fromkeys(metric or comparison.METRICS_SHOWN))
     for name in metrics:
         if name not in METRICS:
@@ -273,24 +250,11 @@ def compare(
     if len(sides) > 1:
         location = dataset if dataset is not None and Path(dataset).is_dir() else None
         current_comparison = comparison.compare(sides, metrics, location)
-        document, sheets = current_comparison.document(), comparison_tables.sheets(current_comparison)
+        document, sheets = current_comparison.document(), comparison.sheets(current_comparison)
     if published:
         gaps = published_gap.gaps(store, sides, metrics)
         document = (document or comparison.about_sides(sides, metrics)) | {
             "published": [one.document() for one in gaps]
         }
-        sheets += published_gap_table.sheets(sides, gaps, metrics)
-    if as_json or form == "json":
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    elif form == "csv":
-        text = formats.csv_text(document["comparisons"])
-    else:
-        text = formats.SHEETS[form](sheets)
-    if output is not None:
-        write_output(output, text)
-    elif as_json:
-        print_json(document)
-    elif form == "table":
-        print_plain(formats.sheets_drawn(sheets, console().width))
-    else:
-        sys.stdout.write(text)
+        sheets += published_gap.sheets(sides, gaps, metrics)
+    print_report(Report(lambda: sheets, lambda: document, lambda: document["comparisons"]), form, output)

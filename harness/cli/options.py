@@ -74,6 +74,18 @@ def numbers(text: str | None) -> tuple[int, ...]:
         ) from error
 
 
+def check_new_folder(path: Path) -> None:
+    """Raises `InputError` unless `path` is free or an empty folder; called before any computation."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError("not an empty folder", where=str(path), hint="name a new one", code="already-exists")
+
+
+def check_output(path: Path | None) -> None:
+    """Raises `InputError` if the path of `-o` is a folder; called before any computation."""
+    if path is not None and path.is_dir():
+        raise InputError("the path is a folder", where=str(path), hint="name a file in it", code="cannot-write")
+
+
 def expand_paths(app: typer.Typer) -> None:
     """Makes every command of `app` and its groups expand `~` and `~user` in paths."""
     for command in app.registered_commands:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from harness.reports.tables import Report
     from harness.runs.run import Finished
     from harness.store.run_store import Store
 
@@ -66,14 +67,29 @@ def console(*, as_json: bool = False) -> Console:
     return Console(stderr=as_json, width=None if terminal else WIDE, highlight=False)
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Rows of plain values under `columns` (key to heading), on stdout."""
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Rows as a JSON document, or as a table of some columns."""
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, columns)
+
+
+def print_facts(facts: Mapping[str, Any], title: str) -> None:
+    """Names and values as a table under a title; numbers are left-aligned."""
+    texts = [{"what": name, "value": _text(value)} for name, value in facts.items()]
+    print_table(texts, {"what": title, "value": ""})
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | Sequence[str]) -> None:
+    """Rows of plain values under `columns` (keys, or key to heading), on stdout."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for key, heading in columns.items():
+    headings = columns if isinstance(columns, Mapping) else {name: name for name in columns}
+    for key, heading in headings.items():
         numeric = all(isinstance(row[key], (int, float)) and not isinstance(row[key], bool) for row in rows)
         table.add_column(heading, justify="right" if numeric and rows else "left", overflow="fold")
     for row in rows:
@@ -93,22 +109,24 @@ def print_plain(sample: Any, *, as_json: bool = False) -> None:
     print("\n".join(lines), file=sys.stderr if as_json else sys.stdout)
 
 
-def check_new_folder(path: Path) -> None:
-    """Raises `InputError` unless `path` is free or an empty folder; called before any computation."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError("not an empty folder", where=str(path), hint="name a new one", code="already-exists")
-
-
-def check_output(path: Path | None) -> None:
-    """Raises `InputError` if the path of `-o` is a folder; called before any computation."""
-    if path is not None and path.is_dir():
-        raise InputError("the path is a folder", where=str(path), hint="name a file in it", code="cannot-write")
-
-
 def write_output(path: Path, text: str) -> None:
     """Writes the file of `-o`; creates its folders. Raises `InputError` if it cannot be written."""
     files.write_text(path, text, "choose another place with -o")
     log(f"written to {path}")
+
+
+def print_report(report: Report, form: str, output: Path | None) -> None:
+    """A report in a format, on stdout or in the file of `-o`; tables are fitted to the terminal."""
+    from harness.reports.tables import sheets_drawn
+
+    if output is not None:
+        write_output(output, report.text(form))
+    elif form == "json":
+        print_json(report.document())
+    elif form != "table":
+        sys.stdout.write(report.text(form))
+    elif sheets := report.sheets():
+        print_plain(sheets_drawn(sheets, console().width))
 
 
 @contextmanager

@@ -36,13 +36,6 @@ if TYPE_CHECKING:
     from harness.store.run_store import Store
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.command()(run)
-    app.command()(evaluate)
-    app.command()(ensemble)
-
-
 @with_reading
 def run(
     model: ModelName,

@@ -1,44 +1,40 @@
-"""`harness runs list` and `harness runs rm`: lists and removes stored runs; `harness models` and `harness datasets`:
-what is registered.
+"""Stored runs: `harness runs` lists and removes them, `harness recommend` uses their models, `harness export` writes a
+fine-tuned model as a Hugging Face folder, `harness certify` writes a run's evidence, and `harness verify` checks it.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import RESULTS, AsJson, MaybeDataset, Results
-from harness.cli.output import log, print_json, print_table
+from harness.cli.options import (
+    RESULTS,
+    AsJson,
+    Device,
+    MaybeDataset,
+    Order,
+    OutputFolder,
+    Protocol,
+    Results,
+    RunName,
+    Sets,
+    check_new_folder,
+    with_reading,
+)
+from harness.cli.output import log, print_json, print_plain, print_table, stdout_kept
+from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from harness.registry import ModelEntry
+    from harness.runs.recommending import Question
     from harness.store.listing import Entry
 
-HELP = "List and remove stored runs."
-LIBRARIES = "recbole:NAME is any other sequential model of RecBole, rectools:NAME any transformer of RecTools"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds `models`, `datasets` and the group `runs`."""
-    app.command()(models)
-    app.command()(datasets)
-    group = typer.Typer(help=HELP)
-    group.callback(invoke_without_command=True)(_help)
-    group.command("list")(show)
-    group.command("rm")(remove_runs)
-    app.add_typer(group, name="runs")
-
-
-def _help(context: typer.Context) -> None:
-    """List and remove stored runs."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
+STATES = {True: "yes", False: "NO", None: "not checked"}
 
 
 def show(dataset: MaybeDataset = None, results: Results = RESULTS, as_json: AsJson = False) -> None:
@@ -167,73 +163,231 @@ def _size(count: int) -> str:
     return f"{size:.1f} GiB"
 
 
-def models(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show the settings of this model.")] = None,
+def recommend(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run id or its beginning, its folder, or a model's name.")
+    ],
+    history: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Raw item ids, oldest first.", show_default=False)
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="U", help="A user of the data set, with their complete history.", show_default=False),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F",
+            help="Many histories: JSON, a table user,item, or one a line (docs/recommend.md).",
+            show_default=False,
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, metavar="N", help="Number of items.")] = 10,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Exclude the items of the history.")] = False,
+    dataset: MaybeDataset = None,
+    results: Results = RESULTS,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all registered models; or the settings of one: defaults, meaning, values in profiles."""
-    from harness.registry import model_entries, model_entry
+    """Recommend items with the stored model of a run: for a history, a user of its data set, or a file of histories."""
+    from harness.reports.selection import choose_one
+    from harness.runs.recommending import recommend as ask
+    from harness.runs.recommending import restore
+    from harness.store.run_store import Store
 
-    if name is not None:
-        _describe(model_entry(name), as_json)
-        return
-    keys = ("name", "family", "description", "paper", "needs")
-    rows = [{key: getattr(entry, key) for key in keys} for entry in model_entries().values()]
-    _print(rows, as_json, {key: key for key in keys})
-    if not as_json:
-        typer.echo(LIBRARIES)
-
-
-def _describe(entry: ModelEntry, as_json: bool) -> None:
-    from harness.runs.describing import describe
-
-    entries = describe(entry)
+    question = _question(history, user, file)
+    stored = choose_one(Store(results), run, dataset)
+    location = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
+    with stdout_kept():
+        lists = ask(restore(stored, device, data=location), question, k, unseen=unseen)
+    record = stored.record
     if as_json:
-        print_json(entries)
+        fields = {"run_id": record.run_id, "model": record.model, "dataset": record.dataset.name, "k": k}
+        print_json({**fields, "recommendations": lists})
         return
-    print("\n".join(filter(None, [f"{entries['name']}: {entries['description']}", entries["paper"]])))
-    for title, rows in ((f"--set {entries['section']}", entries["settings"]), ("--set protocol", entries["protocol"])):
-        values = [
-            {
-                "name": row["name"].partition(".")[2],
-                "default": _short(row["default"]),
-                "meaning": row["meaning"] + (f" ({', '.join(map(_short, row['values']))})" if row["values"] else ""),
-                "changes": _changes(row),
-            }
-            for row in rows
-        ]
-        if values:
-            heads = {"name": title, "default": "default", "meaning": "meaning", "changes": "profiles, variants"}
-            print_table(values, heads)
-    if not entries["settings"]:
-        print(f"{entries['name']} has no settings of its own")
+    log(f"{record.model} on {record.dataset.name}, run {record.run_id}")
+    for number, entries in enumerate(lists):
+        _print(entries, blank=number > 0)
 
 
-def _changes(row: Mapping[str, Any]) -> str:
-    """Values that profiles and variants set."""
-    bundles = {**row.get("profiles", {}), **row.get("variants", {})}
-    return ", ".join(f"{name} {_short(value)}" for name, value in bundles.items())
+def _question(history: str | None, user: str | None, file: Path | None) -> Question:
+    from harness.runs.recommending import Question, histories_of, history_of
+
+    if sum(option is not None for option in (history, user, file)) != 1:
+        raise InputError(
+            "give exactly one of --history, --user and --file",
+            where="RUN",
+            hint="add --history A,B,C, --user U or --file F",
+            code="conflicting-options",
+        )
+    if user is not None:
+        return Question(user=user)
+    if file is not None:
+        return histories_of(file)
+    assert history is not None
+    return history_of(history)
 
 
-def _short(value: Any) -> str:
-    """A value as written for `--set`."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _print(entries: dict[str, Any], *, blank: bool) -> None:
+    if blank:
+        print_plain("")
+    names = [entry["title"] or entry["item"] for entry in entries["history"]]
+    text = " · ".join(names[-5:])
+    print_plain(_text(f"{entries['user'] or 'history'}: {'… · ' if len(names) > 5 else ''}{text}"))
+    rows = [{**entry, "score": f"{entry['score']:.4g}"} for entry in entries["items"]]
+    titled = any(entry["title"] for entry in entries["items"])
+    columns = {"rank": "#", "item": "item", **({"title": "title"} if titled else {}), "score": "score"}
+    print_table(rows, columns)
 
 
-def datasets(as_json: AsJson = False) -> None:
-    """List all registered data sets."""
-    from harness.data.catalog import catalogue_entries
+def _text(line: str) -> Any:
+    """A line without rich markup, which titles may contain."""
+    from rich.text import Text
 
-    rows: list[dict[str, Any]] = []
-    for entry in catalogue_entries().values():
-        keys = ("name", "description", "source", "licence", "users", "items", "interactions")
-        rows.append({**{key: getattr(entry, key) for key in keys}, "ready": entry.ready()})
-    keys = ("name", "ready", "users", "items", "interactions", "licence", "source")
-    _print(rows, as_json, {key: key for key in keys})
+    from harness.errors import escape_control
+
+    return Text(escape_control(line))
 
 
-def _print(rows: list[dict[str, Any]], as_json: bool, columns: dict[str, str]) -> None:
+def export(
+    run: RunName,
+    output: OutputFolder,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Save an unmerged adapter separately in DIR/adapter, for peft.")
+    ] = False,
+    dataset: MaybeDataset = None,
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Write a fine-tuned language model as a Hugging Face folder: weights, tokenizer with code tokens, item codes.
+
+    AutoModelForCausalLM and AutoTokenizer load it without this package.
+    """
+    from harness.registry import model_entries
+    from harness.reports.selection import choose_one
+    from harness.runs.recommending import restore
+    from harness.store.run_store import Store
+
+    output = output.expanduser()
+    check_new_folder(output)
+    stored = choose_one(Store(results), run, dataset)
+    name = stored.record.model
+    if not hasattr(model_entries()[name].load() if name in model_entries() else None, "export"):
+        exportable = sorted(each for each, entry in model_entries().items() if hasattr(entry.load(), "export"))
+        raise InputError(
+            f"{name} is not a language model and cannot be exported",
+            where="RUN",
+            hint=f"choose {' or '.join(exportable)}",
+            code="bad-selection",
+        )
+    with stdout_kept():
+        restored = restore(stored)
+        write = getattr(restored.recommender, "export")  # noqa: B009  # not every model has it
+        write(output, restored.split.train, is_apart=adapter)
     if as_json:
-        print_json(rows)
+        print_json(
+            {"run_id": stored.record.run_id, "model": name, "dataset": restored.dataset.name, "path": str(output)}
+        )
     else:
-        print_table(rows, columns)
+        print(f"{name} on {restored.dataset.name}, run {stored.record.run_id}: written to {output}")
+
+
+def certify(
+    run: RunName,
+    output: OutputFolder,
+    dataset: MaybeDataset = None,
+    results: Results = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Write the evidence of a run: checklist, model card, TREC run and qrels, results in the hub's format.
+
+    `harness verify DIR` recomputes the metrics from the folder alone.
+    """
+    from harness.reports.certificate import certify as write
+    from harness.reports.selection import choose_one
+    from harness.runs.job import command_of
+    from harness.store.run_store import Store
+
+    check_new_folder(output)
+    stored = choose_one(Store(results), run, dataset)
+    paths = write(stored, output, command_of((stored,)), dataset)
+    if as_json:
+        print_json({"run_id": stored.record.run_id, "files": [str(path) for path in paths]})
+    else:
+        record = stored.record
+        print(f"{record.model} on {record.dataset.name}, run {record.run_id}: certified in {output}")
+
+
+@with_reading
+def verify(
+    target: Annotated[str, typer.Argument(metavar="DIR|DATASET", help="A certificate's folder, or a data set.")],
+    dataset: Annotated[
+        str | None, typer.Option("-d", "--dataset", help="Location of a certificate's data set.")
+    ] = None,
+    tie_seeds: Annotated[
+        int | None, typer.Option("--tie-seeds", metavar="N", help="Measure N other orders of equal timestamps.")
+    ] = None,
+    protocol: Protocol = None,
+    sets: Sets = None,
+    order: Order = None,
+    results: Results = RESULTS,
+    reading: Reading = PLAIN,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute a certificate's metrics exactly; or check a data set as `harness data verify`.
+
+    With --tie-seeds: targets and training-free models under other orders of equal timestamps; leaderboards then show
+    the spread. Exit code 2 if a check fails.
+    """
+    from harness.reports.certificate import CERTIFICATE, verify_certificate
+
+    if (Path(target) / CERTIFICATE).is_file():
+        if tie_seeds is not None:
+            raise InputError("a certificate has no times", where="--tie-seeds", hint="name a data set")
+        outcomes = verify_certificate(Path(target), dataset)
+        if as_json:
+            print_json([asdict(one) for one in outcomes])
+        else:
+            rows = [{**asdict(one), "ok": STATES[one.ok]} for one in outcomes]
+            print_table(rows, {"name": "check", "ok": "holds", "detail": ""})
+        if failed := [one.name for one in outcomes if one.ok is False]:
+            raise InputError(f"{len(failed)} checks failed ({', '.join(failed)})", where=target)
+        return
+    if tie_seeds is None:
+        from harness.cli.data import verify as data_verify
+
+        data_verify(target, protocol, sets, None, order, as_json=as_json, **reading.document())
+        return
+    from harness.runs.dataset_check import tie_report
+    from harness.runs.job import RunOptions
+    from harness.store.record import write_tie_report
+
+    options = RunOptions(target, sets=tuple(sets or ()), protocol=protocol, order=order, reading=reading)
+    report = tie_report(options, tie_seeds, log=log)
+    path = write_tie_report(results, report)
+    if as_json:
+        print_json(report)
+        return
+    for rows in (
+        [_order_row(entry) for entry in report["orders"]],
+        [_spread_row(model, values) for model, values in report["models"].items()],
+    ):
+        print_table(rows, tuple(rows[0]))
+    print(f"{report['tied_interactions']:.1%} of the interactions share their time with another of their user; {path}")
+
+
+def _order_row(entry: dict[str, Any]) -> dict[str, str]:
+    seed = entry["tie_seed"]
+    return {
+        "order": "source" if seed is None else f"tie seed {seed}",
+        "fingerprint": entry["fingerprint"],
+        "split": entry["protocol_fingerprint"],
+        "test targets moved": f"{entry['test_targets_moved']:.1%}",
+        "validation targets moved": f"{entry['valid_targets_moved']:.1%}",
+    }
+
+
+def _spread_row(model: str, values: dict[str, dict[str, float]], metric: str = "ndcg@10") -> dict[str, str]:
+    spread = values[metric]
+    names = {"source": "source", "mean": "mean", "sd": "sd", "min": "least", "max": "greatest"}
+    return {"model": model, "metric": metric, **{name: f"{spread[key]:.4f}" for key, name in names.items()}}

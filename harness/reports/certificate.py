@@ -33,7 +33,8 @@ from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import DEEPEST, METRICS, unit_of
 from harness.protocol.requests import Targets
 from harness.protocol.split import split
-from harness.reports.per_user import Measured, configuration, measured, protocol_of
+from harness.reports.per_user import Measured, measured, protocol_of
+from harness.reports.tables import render_text
 from harness.store.record import Record
 from harness.store.run_store import StoredRun
 
@@ -68,7 +69,7 @@ def certify(run: StoredRun, folder: Path, command: str = "", data: str | None = 
     run; `data`: location of the data set, if it was moved. Raises `InputError` for another data set or damaged lists.
     """
     side = measured([run], data)
-    record, settings = run.record, configuration(run)
+    record, settings = run.record, run.settings
     lists = side.lists(run)
     texts = {
         RUN: "".join(_run_lines(side, lists, record)),
@@ -227,12 +228,7 @@ def _lines(path: Path) -> list[str]:
 
 def checklist(record: Record, settings: Mapping[str, Any], command: str) -> str:
     """The reproducibility checklist as Markdown: entries of the record, and a note for each that is missing."""
-    lines = [f"# Reproducibility checklist: {record.model} on {record.dataset.name}", ""]
-    for heading, rows in _sections(record, settings, command).items():
-        lines += [f"## {heading}", "", "| item | value |", "| --- | --- |"]
-        lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
-        lines.append("")
-    return "\n".join(lines)
+    return render_text("checklist.txt", record=record, sections=_sections(record, settings, command), cell=_cell)
 
 
 def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict[str, dict[str, Any]]:
@@ -306,38 +302,13 @@ def model_card(record: Record, command: str) -> str:
         "datasets": [record.dataset.name],
         "metrics": list(record.metrics.test),
     }
-    unit = unit_of(record.protocol.name)
-    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in record.metrics.test.items())
-    return f"""---
-{yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip()}
----
-
-# {record.model} on {record.dataset.name}
-
-A next-item recommender of the family {record.family}, trained on {record.dataset.name}
-({record.dataset.users:,} users, {record.dataset.items:,} items, {record.dataset.interactions:,} interactions), seed
-{record.seed}.
-
-## Evaluation
-
-Protocol {record.protocol.name}, histories of at most {record.protocol.max_history} items, all items ranked,
-one relevant item for each of {record.integrity.users_scored:,} test {unit}. Metrics are means over {unit}.
-
-| metric | value |
-| --- | --- |
-{metrics}
-
-## Intended use and limits
-
-Offline comparison of recommenders under this protocol. The metrics say nothing of other data, of online behaviour or
-of fairness between groups of users. `checklist.md` says how the model was made and what was not recorded.
-
-## Repeat
-
-    {command or "harness run --config config.yaml"}
-
-`harness verify DIR` recomputes the metrics from `run.trec` and `qrels.txt`.
-"""
+    return render_text(
+        "model_card.txt",
+        record=record,
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
+        unit=unit_of(record.protocol.name),
+        command=command or "harness run --config config.yaml",
+    )
 
 
 def hub_results(record: Record) -> str:

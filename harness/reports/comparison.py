@@ -1,4 +1,4 @@
-"""Paired comparison of stored runs on the same users: differences, intervals, significance, and breakdowns.
+"""Paired comparison of stored runs on the same users: differences, intervals, significance, breakdowns, their tables.
 
 All pairs and metrics of one call are one family, corrected together. Breakdowns show where a difference comes from;
 they are exploratory and have intervals but no test.
@@ -24,13 +24,27 @@ from harness.evaluation.significance import (
     paired_difference,
     seeds_p,
 )
+from harness.protocol.protocol import unit_of
 from harness.protocol.split import Split
-from harness.reports.extra_columns import by_model, spent, unequal
 from harness.reports.per_user import Measured, measured
 from harness.reports.selection import RunGroup, check_comparable
+from harness.reports.tables import ReportTable, text_table
+from harness.reports.values import (
+    bounds,
+    by_model,
+    chance,
+    leak_notes,
+    marked,
+    mean_and_std,
+    metric_text,
+    signed,
+    spent,
+    unequal,
+)
 
 METRICS_SHOWN = ("ndcg@10", "recall@10")
 SEED = 1  # of the resampling
+STAR = "*"  # mark of a significant difference
 PARTS = 4  # groups of users in a breakdown, of about equal size
 
 Values = Mapping[str, np.ndarray]  # metric → (seeds, cases)
@@ -212,13 +226,101 @@ def about_sides(sides: Sequence[RunGroup], metrics: Sequence[str]) -> dict[str, 
 
 
 def _side(side: RunGroup, metrics: Sequence[str]) -> dict[str, Any]:
-    records = [run.record for run in side.runs]
     return {
         "label": side.label,
-        "model": records[0].model,
-        "seeds": [record.seed for record in records],
-        "run_ids": [record.run_id for record in records],
-        "metrics": {name: [record.metrics.test[name] for record in records] for name in metrics},
-        "leaks": list(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
-        "trials": spent(records).trials,
+        "model": side.first.model,
+        "seeds": list(side.seeds),
+        "run_ids": list(side.run_ids),
+        "metrics": {name: side.values(name) for name in metrics},
+        "leaks": list(side.leaks),
+        "trials": spent(run.record for run in side.runs).trials,
     }
+
+
+def sheets(comparison: Comparison) -> list[ReportTable]:
+    """Tables of the compared runs, their differences, and the differences by groups."""
+    return [_sides(comparison), _pairs(comparison), *([_parts(comparison)] if comparison.parts else [])]
+
+
+def difference_text(pair: Pair) -> str:
+    """A difference, starred where it is significant."""
+    return signed(pair.found.difference) + (STAR if pair.significant else "")
+
+
+def family_note(count: int, users: int) -> str:
+    """Explains the statistics of a table."""
+    number = f"{count} comparisons" if count != 1 else "1 comparison"
+    return (
+        f"Paired over {users:,} users, each the mean over a row's seeds; {LEVEL:.0%} interval by bootstrap over users; "
+        f"p by the randomisation test, corrected by Holm for {number}; {STAR} corrected p ≤ {ALPHA}. The spread over "
+        "seeds (±) is not in them."
+    )
+
+
+def _sides(comparison: Comparison) -> ReportTable:
+    rows = [
+        {
+            "run": marked(side.label, side.leaks),
+            "n": str(len(side.runs)),
+            **{metric: metric_text(*mean_and_std(side.values(metric))) for metric in comparison.metrics},
+            "run ids": ", ".join(side.run_ids),
+        }
+        for side in comparison.sides
+    ]
+    first = comparison.sides[0].first
+    title = f"{first.dataset.name} · {first.protocol.name}, history {first.protocol.max_history}"
+    leaks = (text for side in comparison.sides for text in side.leaks)
+    notes = leak_notes(leaks, "leaks: sees held-out rows")
+    if single := [side.label for side in comparison.sides if len(side.runs) == 1]:
+        notes.append(f"A single seed of {', '.join(single)}: no spread over seeds, and no test over them (p seeds).")
+    notes += filter(None, [comparison.effort])
+    return text_table(title, rows, wraps=("run", "run ids"), drop=("run ids",), notes=notes)
+
+
+def _pairs(comparison: Comparison) -> ReportTable:
+    rows = [
+        {
+            "a": pair.a,
+            "b": pair.b,
+            "metric": pair.metric,
+            "a - b": difference_text(pair),
+            "interval": bounds(pair.found.low, pair.found.high),
+            "p": chance(pair.found.p),
+            "p Holm": chance(pair.p_corrected),
+            "p seeds": "" if pair.p_seeds is None else chance(pair.p_seeds),
+            "d": "-" if pair.found.effect is None else f"{pair.found.effect:+.2f}",
+            "wins": f"{pair.found.wins:,}",
+            "losses": f"{pair.found.losses:,}",
+            "ties": f"{pair.found.ties:,}",
+        }
+        for pair in comparison.pairs
+    ]
+    return text_table(
+        "Differences",
+        rows,
+        left=("metric",),
+        wraps=("a", "b"),
+        main="a - b",
+        drop=("p seeds", "wins", "losses", "ties", "d", "p"),
+        notes=[family_note(len(comparison.pairs), comparison.users)],
+    )
+
+
+def _parts(comparison: Comparison) -> ReportTable:
+    unit = unit_of(comparison.sides[0].first.protocol.name)
+    rows = [
+        {
+            "a": part.a,
+            "b": part.b,
+            f"{unit} by": part.by,
+            "from to": f"{part.low}" if part.low == part.high else f"{part.low} to {part.high}",
+            unit: f"{part.users:,}",
+            "mean a": metric_text(part.mean_a),
+            "mean b": metric_text(part.mean_b),
+            "a - b": signed(part.difference),
+            "interval": bounds(*part.interval),
+        }
+        for part in comparison.parts
+    ]
+    title = f"Where: {comparison.parts[0].metric} by groups of {unit} (not tested)"
+    return text_table(title, rows, left=(f"{unit} by",), wraps=("a", "b"), main="a - b", drop=("mean a", "mean b"))

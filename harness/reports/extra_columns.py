@@ -1,38 +1,68 @@
-"""Further columns of a board: language comprehension and tuning effort.
+"""Further columns of a board: language comprehension, memorisation of the catalogue, and the report card.
 
-`comprehension[stage][figure]` of a record is a number or a mapping of numbers; stages are `before` (the base model),
-`aligned` (after stage 1), `annealed` and `reinforced` (after GRPO). A record may lack any part. Unequal tuning effort
-is marked.
+Comprehension: `comprehension[stage][figure]` of a record is a number or a mapping of numbers; stages are `before` (the
+base model), `aligned` (after stage 1), `annealed` and `reinforced` (after GRPO). A record may lack any part.
+Memorisation: whether a row's language model knew the catalogue, from stored results of `harness audit memory`.
+Report card: metrics by groups of users, and properties of the lists. Values are means over seeds; intervals have users
+as sampling unit. `harness.evaluation.card` defines the groups and measures.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from harness.store.record import Record
+from harness.errors import InputError
+from harness.evaluation.card import (
+    GROUPS,
+    HEAD,
+    LONG,
+    RARE,
+    Group,
+    K,
+    case_groups,
+    data_card,
+    group_metrics,
+    list_measures,
+)
+from harness.evaluation.significance import LEVEL
+from harness.protocol.protocol import unit_of
+from harness.reports.leaderboard import Board, Row
+from harness.reports.per_user import Measured, measured
+from harness.reports.tables import ReportTable, text_table
+from harness.reports.values import DIGITS, metric_text
+from harness.store.record import read_memory_probe
 
 STAGES = ("reinforced", "annealed", "aligned", "before")  # a run's last stage is shown
 BEFORE = "before"
-LESS = "§"  # mark of a model with fewer trials than another one of the table
-
-
-def flattened(record: Record) -> dict[str, float]:
-    """Maps `stage.figure[.part]` to its number; values that are no finite numbers are left out."""
-    entries: dict[str, float] = {}
-    _numbers("", record.comprehension or {}, entries)
-    return entries
-
-
-def over_seeds(records: Sequence[Record]) -> dict[str, list[float]]:
-    """Each figure's values, one for every record that has it."""
-    entries: dict[str, list[float]] = {}
-    for record in records:
-        for name, value in flattened(record).items():
-            entries.setdefault(name, []).append(value)
-    return entries
+PROBES = {"ids": "memory: ids", "neighbours": "memory: neighbours"}
+RANDOM = "random weights"
+NOT_MEASURED = "not measured"
+MEMORY_NOTE = (
+    "memory: how much better (nats a token, ± standard error) the row's language model, as it came, predicts a title "
+    "after its own id, or after the titles before it, than in the contexts of other items (harness audit memory); the "
+    "neighbours' gain may be knowledge of the items."
+)
+MEASURES = {
+    "coverage": f"coverage@{K}",
+    "gini": f"Gini@{K}",
+    "novelty": f"novelty@{K} (bits)",
+    "popularity_share": f"head share@{K}",
+}
+ABOUT = (
+    "memorised: the target followed the user's last item in training; one hop: not so, but a training sequence has it "
+    f"with another item of the history. cold, rare, warm: 0, 1 to {RARE - 1}, {RARE} or more training interactions of "
+    f"the target. head: the {HEAD:.0%} of items bought most in training. history: items before the target, at "
+    f"most {LONG} or more than that."
+)
+LISTS = (
+    f"In the first {K} items of each list: coverage, the share of the catalogue listed; Gini, inequality of how often "
+    "items are listed; novelty, mean self-information; head share, listed items of the head."
+)
 
 
 def comprehension_texts(values: Mapping[str, Sequence[float]]) -> dict[str, str]:
@@ -70,73 +100,149 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _numbers(prefix: str, part: Any, entries: dict[str, float]) -> None:
-    """Adds the numbers below `part`; called for thousands of records, so it must be fast."""
-    if isinstance(part, dict):
-        for key, value in part.items():
-            _numbers(f"{prefix}.{key}" if prefix else str(key), value, entries)
-    elif isinstance(part, (int, float)) and not isinstance(part, bool) and math.isfinite(part):
-        entries[prefix] = float(part)
+def with_memory(board: Board, root: Path) -> Board:
+    """The board with the stored probe of the language model of each row that has one."""
+    return replace(board, rows=tuple(replace(row, memory=_probe(board, row, root)) for row in board.rows))
 
 
-@dataclass(frozen=True)
-class Budget:
-    """`trials`: configurations tried to select this one (1: defaults, 0: the model has no settings, None: not
-    recorded). `seconds`: of the search."""
-
-    trials: int | None = None
-    seconds: float | None = None
+def memory_texts(row: Row) -> dict[str, str]:
+    """The formatted columns; empty for a row without a language model."""
+    return {title: _gain(row.memory, name) for name, title in PROBES.items()}
 
 
-UNKNOWN = Budget()
+def memory_notes(board: Board) -> list[str]:
+    """Explains the columns, if there are figures."""
+    return [MEMORY_NOTE] if any(name in row.memory for row in board.rows for name in PROBES) else []
 
 
-def spent(records: Iterable[Record]) -> Budget:
-    """The largest effort of the runs."""
-    budgets = [Budget(record.effort.trials, record.effort.seconds) for record in records if record.effort is not None]
-    return max(budgets, key=lambda one: (one.trials or 0, one.seconds or 0.0), default=UNKNOWN)
+def memory_cells(row: Row) -> dict[str, Any]:
+    """For CSV and JSON: gain and standard error of each probe; empty if nothing was measured."""
+    entries = {}
+    for name in PROBES:
+        if isinstance(part := row.memory.get(name), Mapping):
+            entries |= {f"memory.{name}": part["gain"], f"memory.{name}_se": part["standard_error"]}
+    return entries
 
 
-def by_model(sides: Iterable[tuple[str, Budget]]) -> dict[str, Budget]:
-    """The largest effort of a model's rows; models without settings are left out.
-
-    >>> by_model([("a", Budget(1)), ("a", Budget(4, 9.0)), ("fixed", Budget(0)), ("b", Budget())])
-    {'a': Budget(trials=4, seconds=9.0), 'b': Budget(trials=None, seconds=None)}
-    """
-    limit: dict[str, Budget] = {}
-    for name, one in sides:
-        if one.trials != 0 and _weight(one) >= _weight(limit.get(name, UNKNOWN)):
-            limit[name] = one
-    return limit
+def _probe(board: Board, row: Row, root: Path) -> dict[str, Any]:
+    backbone = _backbone(row)
+    if backbone is None:
+        return {}
+    name = str(backbone["name"])
+    if backbone.get("weights") == "random" or name in ("random-llama", "tiny-random"):
+        return {"status": RANDOM}
+    probe = read_memory_probe(root, (board.dataset.name, board.dataset.fingerprint), name)
+    return {"status": NOT_MEASURED} if probe is None else probe
 
 
-def under_tuned(models: Mapping[str, Budget]) -> set[str]:
-    """The models that had fewer trials than another. A record without the number counts as one trial."""
-    highest = max((_weight(one) for one in models.values()), default=1)
-    return {name for name, one in models.items() if _weight(one) < highest}
+def _backbone(row: Row) -> Mapping[str, Any] | None:
+    """The section `backbone` of the row's settings."""
+    for section in row.runs[0].settings.values() if row.runs else ():
+        if isinstance(section, Mapping) and isinstance(section.get("backbone"), Mapping):
+            return section["backbone"]
+    return None
 
 
-def unequal(models: Mapping[str, Budget]) -> str:
-    """The note below a table; empty if the effort is equal.
-
-    >>> unequal({"a": Budget(4, 612.0), "b": Budget(1), "c": Budget()})
-    "§ unequal effort: a had 4 trials (612 s), b 1, c none on record; part of a lead over § may be the search's"
-    >>> unequal({"a": Budget(1), "c": Budget()})
-    ''
-    """
-    if not under_tuned(models):
-        return ""
-    ordered = sorted(models.items(), key=lambda pair: (-_weight(pair[1]), pair[1].trials is None))
-    (name, budget), *rest = ordered
-    message = ", ".join([f"{name} had {_text(budget, ' trials')}", *(f"{name} {_text(one)}" for name, one in rest)])
-    return f"{LESS} unequal effort: {message}; part of a lead over {LESS} may be the search's"
+def _gain(memory: Mapping[str, Any], name: str) -> str:
+    part = memory.get(name)
+    if not isinstance(part, Mapping):
+        return str(memory.get("status", ""))
+    return f"{part['gain']:+.{DIGITS}f} ± {part['standard_error']:.{DIGITS}f}"
 
 
-def _weight(one: Budget) -> int:
-    return 1 if one.trials is None else one.trials
+def with_card(board: Board, metric: str, location: str | None = None) -> Board:
+    """The board with the card of its data and of every row that was measured here. `location` is the data set's name or
+    folder, if the runs' configuration does not have it. If data or lists are missing, the card says so."""
+    runs = [run for row in board.rows for run in row.runs]
+    if not runs:
+        return board
+    try:
+        base = measured(runs, location)
+    except InputError as error:
+        return replace(board, card={"missing": [f"no report card: {error}"]})
+    current_board, missing = on_data(board, metric, base)
+    return replace(current_board, card={**current_board.card, "missing": missing})
 
 
-def _text(one: Budget, unit: str = "") -> str:
-    if one.trials is None:
-        return "none on record"
-    return f"{one.trials}{unit}" + ("" if one.seconds is None else f" ({one.seconds:.0f} s)")
+def on_data(board: Board, metric: str, base: Measured) -> tuple[Board, list[str]]:
+    """Adds the cards, given the data; also returns a message for each row without a card."""
+    groups = case_groups(base.split)
+    rows, missing = [], []
+    for row in board.rows:
+        try:
+            rows.append(replace(row, card=_card_of(row, metric, base, groups)) if row.runs else row)
+        except InputError as error:
+            rows.append(row)
+            missing.append(f"{row.model} has no report card: {error}")
+    return replace(board, rows=tuple(rows), card=data_card(base.split, groups)), missing
+
+
+def card_texts(row: Row) -> dict[str, str]:
+    """A row's card as columns; empty texts where it has none."""
+    if not row.card:
+        return dict.fromkeys([*(name for names in GROUPS.values() for name in names), *MEASURES.values()], "")
+    entries = {part["name"]: metric_text(part["mean"]) for part in row.card["groups"]}
+    return entries | _measures(row)
+
+
+def card_notes(board: Board) -> list[str]:
+    """Sizes and definitions of the groups, or why there is no card."""
+    missing = list(board.card.get("missing", []))
+    if "groups" not in board.card:
+        return missing
+    return [f"{_sizes(board.card)}.", f"{ABOUT} {LISTS}", *missing]
+
+
+def card_sheets(board: Board, metric: str) -> list[ReportTable]:
+    """Tables of each row's metric and interval by group, and of the properties of the lists."""
+    rows = [row for row in board.rows if row.card]
+    total = board.card["users"]
+    unit = unit_of(board.protocol.name)
+    lines = [
+        {
+            f"test {unit}": part["name"],
+            unit: f"{part['users']:,}",
+            "share": f"{part['users'] / total:.1%}",
+            **{row.model: _bounded(row, number) for row in rows},
+        }
+        for number, part in enumerate(board.card["groups"])
+    ]
+    notes = [f"{LEVEL:.0%} intervals by bootstrap over users, for looking: harness compare tests."]
+    tables = [text_table(f"{metric} by groups of test {unit}", lines, left=(f"test {unit}",), notes=notes)]
+    if rows:
+        lines = [{"model": row.model, **_measures(row)} for row in rows]
+        tables.append(text_table(f"What the lists hold, first {K} items", lines, left=("model",), notes=[LISTS]))
+    return tables
+
+
+def _card_of(row: Row, metric: str, base: Measured, groups: Sequence[Group]) -> dict[str, Any]:
+    values = base.values(row.runs, (metric,))[metric].mean(axis=0)
+    lists = [list_measures(base.lists(run), base.split.train) for run in row.runs]
+    return {
+        "metric": metric,
+        "groups": group_metrics(values, groups, base.clusters),
+        "lists": {name: _mean([one[name] for one in lists]) for name in MEASURES},
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    items = [value for value in values if value is not None]
+    return statistics.fmean(items) if items else None
+
+
+def _measures(row: Row) -> dict[str, str]:
+    return {text: metric_text(row.card["lists"][name]) for name, text in MEASURES.items()}
+
+
+def _sizes(card: Mapping[str, Any]) -> str:
+    parts = [f"{part['name']} {part['users']:,} ({part['share']:.1%})" for part in card["groups"]]
+    if "distinct_users" in card:
+        return f"Test cases by group, of {card['users']:,} of {card['distinct_users']:,} users: {', '.join(parts)}"
+    return f"Test users by group, of {card['users']:,}: {', '.join(parts)}"
+
+
+def _bounded(row: Row, number: int) -> str:
+    part = row.card["groups"][number]
+    if part["mean"] is None:
+        return "-"
+    return f"{part['mean']:.{DIGITS}f} ({part['low']:.{DIGITS}f} to {part['high']:.{DIGITS}f})"

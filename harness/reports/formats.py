@@ -1,54 +1,46 @@
-"""Formats of reports: columns, headings and rounding, and the export of boards as csv and json.
-
-Only this module rounds; csv and json have all digits. `tables`, `latex` and `html_table` render the result.
+"""Boards as reports: columns, headings and rounding; csv, json and data frames have all digits. `tables` renders the
+result. `harness.leaderboard` and `harness.compare` are the functions of these names.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
-from harness.protocol.protocol import METRICS
-from harness.reports import card, extra_columns, memory
-from harness.reports.extra_columns import LESS, under_tuned, unequal
-from harness.reports.lead_tests import DAGGER, FREE, lead_notes, shortcut_note, shortcut_score
-from harness.reports.leaderboard import Board, Row, cells, place
-from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE
-from harness.reports.tables import (
-    DIGITS,
-    MANY,
-    WIDE,
-    Column,
-    Mark,
-    ReportTable,
-    TableRow,
-    html,
-    latex,
-    markdown,
-    plain,
-    ranking,
-    table_text,
-    to_rich,
+from harness.protocol.protocol import MAIN_METRIC, METRICS
+from harness.reports.comparison import METRICS_SHOWN
+from harness.reports.comparison import compare as paired_comparison
+from harness.reports.extra_columns import (
+    card_notes,
+    card_texts,
+    comprehension_texts,
+    memory_cells,
+    memory_notes,
+    memory_texts,
 )
-from harness.store.record import SUSPECTED, Record
+from harness.reports.lead_tests import DAGGER, FREE, lead_notes, shortcut_note, shortcut_score
+from harness.reports.leaderboard import Board, Row, cells, place, select
+from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE, published_boards
+from harness.reports.selection import choose
+from harness.reports.tables import WIDE, Column, Mark, Report, ReportTable, TableRow, ranking, sheets_drawn, to_rich
+from harness.reports.values import DIGITS, LEAK, LESS, leak_notes, metric_text, under_tuned, unequal
+from harness.store.record import Record
+from harness.store.run_store import Store
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Group
     from rich.table import Table
 
-FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 # values of `--columns`
 SETS = ("quality", "integrity", "cost", "effort", "comprehension", "memory", "card", "command")
+NO_ROWS = ("dataset", "board", *cells(Row("", "", (), {}, {}, {})))  # columns of a csv file without rows
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
 LEFT = {"model", "family", "note", "command"}
 # columns that are dropped on a narrow terminal, in this order
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
-LEAK = "‡"
-LEAKS = "leaks: this configuration sees held-out rows, so it is no clean result"
 QUOTED = "§"
 QUOTED_NOTE = (
     f"{QUOTED} published by others, not measured here: not ranked, not tested, and its protocol may differ; "
@@ -56,25 +48,70 @@ QUOTED_NOTE = (
 )
 
 
-def as_csv(boards: Sequence[Board]) -> str:
-    """One line for each row of a board, with the union of the rows' columns."""
-    rows = [{**place(board), **cells(row), **_card(row), **memory.cells(row)} for board in boards for row in board.rows]
-    return csv_text(rows, ("dataset", "board", *cells(Row("", "", (), {}, {}, {}))))
+def leaderboard(
+    dataset: str | None = None, *, metric: str = MAIN_METRIC, results: str | Path = "results", published: bool = False
+) -> pd.DataFrame:
+    """All stored runs (of one data set, by name or folder) as a DataFrame, best first within each board.
+
+    Columns: dataset, board (fingerprint of the rules and data: rows of different boards are not comparable), rank,
+    model, family, n (seeds), one a metric with its `_std`, short, invalid, duplicate, seen, collision_rate,
+    code_level_delta_ndcg@10, code_level_delta_recall@10, train_s, users_per_s, peak_mb, parameters, trials, search_s
+    (of `harness tune`), passes (over the training data), note, leaks; where a language model was measured also
+    `comprehension.STAGE.FIGURE`. `published` adds the papers' rows, without a rank, with `published.hand`,
+    `published.source` and the known fields of their protocol. Raises `InputError` for an unknown metric or data set.
+    """
+    import pandas as pd
+
+    if published:
+        boards = published_boards(Store(Path(results)), dataset, metric)
+    else:
+        boards = select(Store(Path(results)), dataset, metric)
+    rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
+    return pd.DataFrame(rows, columns=None if rows else list(NO_ROWS))
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> str:
-    """A heading of `columns` and all others of the rows, and a line for each row; what a row lacks is empty."""
-    out = io.StringIO()
-    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
-    writer = csv.DictWriter(out, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+def compare(
+    *runs: str, dataset: str | None = None, metrics: Sequence[str] = METRICS_SHOWN, results: str | Path = "results"
+) -> pd.DataFrame:
+    """Stored runs against each other, paired by user: a row for each pair and metric.
+
+    `runs` are run ids or their beginnings, names of models (all their seeds), or ids of one configuration with commas.
+    Columns: a, b, metric, the means and their difference with its interval, p, p_corrected (for the number of rows),
+    significant, p_seeds. Raises `InputError` where runs are unknown or cannot be compared.
+    """
+    import pandas as pd
+
+    for name in metrics:
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS, where="harness.compare")
+    if len(runs) < 2:
+        raise InputError("at least two runs are needed", where="harness.compare")
+    location = dataset if dataset is not None and Path(dataset).is_dir() else None
+    comparison = paired_comparison(choose(Store(Path(results)), list(runs), dataset), tuple(metrics), location)
+    return pd.DataFrame(comparison.document()["comparisons"])
 
 
-def as_json(boards: Sequence[Board], metric: str) -> str:
-    """A list of boards with their rows."""
-    document = [
+def report(boards: Sequence[Board], metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()) -> Report:
+    """The boards in every format; the CSV file has one line for each row of a board."""
+    return Report(
+        lambda: [sheet(board, metric, columns, metrics) for board in boards],
+        lambda: _document(boards, metric),
+        lambda: [
+            {**place(board), **cells(row), **_card(row), **memory_cells(row)} for board in boards for row in board.rows
+        ],
+        NO_ROWS,
+    )
+
+
+def render(
+    boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> str:
+    """The boards as text with a final line break. Raises `InputError` for an unknown format."""
+    return report(boards, metric, columns, metrics).text(form)
+
+
+def _document(boards: Sequence[Board], metric: str) -> list[dict[str, Any]]:
+    return [
         {
             "dataset": {"name": board.dataset.name} if board.published_only else board.dataset.model_dump(),
             "protocol": None if board.published_only else board.protocol.model_dump(),
@@ -96,7 +133,6 @@ def as_json(boards: Sequence[Board], metric: str) -> str:
         }
         for board in boards
     ]
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _card(row: Row) -> dict[str, float | None]:
@@ -105,21 +141,6 @@ def _card(row: Row) -> dict[str, float | None]:
         return {}
     groups = {part["name"]: part["mean"] for part in row.card["groups"]}
     return {f"card.{name}": value for name, value in {**groups, **row.card["lists"]}.items()}
-
-
-SHEETS: dict[str, Callable[[Sequence[ReportTable]], str]] = {
-    "table": table_text,
-    "markdown": markdown,
-    "latex": latex,
-    "html": html,
-}
-
-
-def check_format(name: str) -> str:
-    """Checks a format's name. Raises `InputError`; called before anything is computed."""
-    if name not in FORMATS:
-        raise unknown_name("format", name, FORMATS, where="--format")
-    return name
 
 
 def check_columns(text: str | None) -> tuple[str, ...]:
@@ -142,23 +163,6 @@ def shown_metrics(metric: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
     if metrics:
         return tuple(dict.fromkeys((*metrics, metric)))
     return SHOWN if metric in SHOWN else (*SHOWN, metric)
-
-
-def render(
-    boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()
-) -> str:
-    """The boards as text with a final line break. Raises `InputError` as `check_format` does."""
-    check_format(form)
-    if form in SHEETS:
-        return SHEETS[form]([sheet(board, metric, columns, metrics) for board in boards])
-    return as_csv(boards) if form == "csv" else as_json(boards, metric)
-
-
-def metric_text(mean: float | None, std: float | None = None) -> str:
-    """A formatted metric: four digits, `±` for several seeds, a dash for a missing value."""
-    if mean is None:
-        return "-"
-    return f"{mean:.{DIGITS}f}" if std is None else f"{mean:.{DIGITS}f} ± {std:.{DIGITS}f}"
 
 
 def row_texts(
@@ -192,9 +196,9 @@ def row_texts(
             "search s": _number(row.effort.seconds, 0),
             "passes": _number(row.passes, 1),
         },
-        "comprehension": extra_columns.comprehension_texts(row.comprehension),
-        "memory": memory.texts(row),
-        "card": card.texts(row),
+        "comprehension": comprehension_texts(row.comprehension),
+        "memory": memory_texts(row),
+        "card": card_texts(row),
         "command": {"command": row.command},
     }
     chosen = tuple(columns) or ("quality", "broken", "cost")
@@ -253,8 +257,8 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
         *leak_notes(text for row in board.rows for text in row.leaks),
         unequal(board.efforts),
         *quoted,
-        *memory.notes(board),
-        *card.notes(board),
+        *memory_notes(board),
+        *card_notes(board),
     )
     below = tuple(filter(None, messages))
     return ReportTable(title(board, metric), tuple(heads), tuple(lines), below)
@@ -274,14 +278,6 @@ def tie_note(board: Board, metric: str) -> str:
         f"Order of equal times: {len(orders)} other orders move {moved:.1%} of the test targets; "
         f"{metric} of {', '.join(parts)}"
     )
-
-
-def leak_notes(leaks: Iterable[str], head: str = LEAKS) -> list[str]:
-    """Explains the leak marks: first leaks that models declare, then those that the lists suggest."""
-    messages = list(dict.fromkeys(leaks))
-    declared = "; ".join(sentence for sentence in messages if not sentence.startswith(SUSPECTED))
-    suspected = [sentence for sentence in messages if sentence.startswith(SUSPECTED)]
-    return [f"{LEAK} {text}" for text in [*([f"{head}: {declared}"] if declared else []), *suspected]]
 
 
 def place_text(board: Board, row: Row, metric: str) -> str:
@@ -308,19 +304,6 @@ def table(
 ) -> Group:
     """The boards as rich tables of at most `width` characters, if the columns that cannot be dropped fit."""
     return sheets_drawn([sheet(board, metric, columns, metrics) for board in boards], width)
-
-
-def sheets_drawn(sheets: Sequence[ReportTable], width: int) -> Group:
-    """Sheets for a terminal, their notes below them."""
-    from rich.console import Group
-    from rich.text import Text
-
-    parts: list[Any] = []
-    for report_table in sheets:
-        long = len(report_table.lines) >= MANY
-        text = Text(plain(report_table, width), overflow="fold") if long else to_rich(report_table, width)
-        parts += [text, *(Text(note, style="yellow") for note in report_table.notes)]
-    return Group(*parts)
 
 
 def metrics_table(record: Record) -> Table:

@@ -22,7 +22,7 @@ from harness.reports.comparison import tested
 from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import measured
 from harness.reports.selection import RunGroup
-from harness.reports.tables import DIGITS
+from harness.reports.values import DIGITS
 
 DAGGER = "†"
 FREE = "¶"  # mark of a training-free model

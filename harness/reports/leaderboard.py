@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
-from harness.reports import extra_columns
-from harness.reports.config_diff import config_differences
-from harness.reports.extra_columns import UNKNOWN, Budget, by_model, spent
-from harness.reports.selection import stored_name
+from harness.reports.selection import config_differences, stored_name
+from harness.reports.values import UNKNOWN, Budget, by_model, spent
 from harness.store.record import DatasetInfo, ProtocolInfo, Record
 from harness.store.run_store import Store, StoredRun, with_longest_lists
 
@@ -39,7 +37,6 @@ COST = {
     "peak_mb": "peak_memory_mb",
     "parameters": "parameters",
 }
-_NO_PLACE = {"dataset": "", "board": ""}
 
 
 @dataclass(frozen=True)
@@ -179,9 +176,6 @@ def cells(row: Row) -> dict[str, Any]:
     }
 
 
-_NO_ROW = Row("", "", (), {}, {}, {})
-
-
 def _board(runs: list[StoredRun], metric: str) -> Board:
     groups: dict[tuple[str, str, int], list[StoredRun]] = {}
     repeats: Counter[tuple[str, str, int | None]] = Counter()
@@ -216,12 +210,32 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         cost=cost,
         runs=tuple(runs),
         note="; ".join(part for part in (_seeds(records), note) if part),
-        comprehension=extra_columns.over_seeds(records),
+        comprehension=_comprehension(records),
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
         codes=_codes(records),
         effort=spent(records),
         passes=_passes(records),
     )
+
+
+def _comprehension(records: Sequence[Record]) -> dict[str, list[float]]:
+    """Maps `stage.figure[.part]` to its values, one for every record that has it; only finite numbers."""
+    entries: dict[str, list[float]] = {}
+    for record in records:
+        numbers: dict[str, float] = {}
+        _numbers("", record.comprehension or {}, numbers)
+        for name, value in numbers.items():
+            entries.setdefault(name, []).append(value)
+    return entries
+
+
+def _numbers(prefix: str, part: Any, entries: dict[str, float]) -> None:
+    """Adds the numbers below `part`; called for thousands of records, so it must be fast."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            _numbers(f"{prefix}.{key}" if prefix else str(key), value, entries)
+    elif isinstance(part, (int, float)) and not isinstance(part, bool) and math.isfinite(part):
+        entries[prefix] = float(part)
 
 
 def _seeds(records: Sequence[Record]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured
     """The data and split that the runs share. `location`: a name or folder, by default that of the runs' configuration.
     Raises `InputError` if the runs were measured on other data."""
     record = runs[0].record
-    fields = configuration(runs[0])
+    fields = runs[0].settings
     name, message = fields.get("dataset"), fields.get("order")
     place = location or (name if isinstance(name, str) and name else record.dataset.name)
     order = message if isinstance(message, str) and message and Path(place).exists() else "time"
@@ -91,8 +90,3 @@ def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured
 def protocol_of(record: Record) -> Protocol:
     """The protocol of a record."""
     return Protocol.model_validate(record.protocol.model_dump(exclude={"fingerprint"}))
-
-
-def configuration(run: StoredRun) -> dict[str, Any]:
-    """The run's resolved configuration; empty if it is unreadable."""
-    return run.settings

@@ -6,14 +6,13 @@ among the configurations with runs under every protocol.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.reports.formats import SHEETS, check_format, csv_text, metric_text
 from harness.reports.leaderboard import Board, Row, boards
-from harness.reports.tables import Column, ReportTable, TableRow
+from harness.reports.tables import Column, Report, ReportTable, TableRow
+from harness.reports.values import metric_text
 from harness.store.record import ProtocolInfo
 from harness.store.run_store import StoredRun
 
@@ -76,23 +75,31 @@ def sheet(crossing: ProtocolComparison) -> ReportTable:
     )
 
 
-def render(protocol_comparisons: Sequence[ProtocolComparison], form: str) -> str:
-    """The comparisons as text with a final line break. Raises `InputError` for an unknown format."""
-    check_format(form)
-    if form in SHEETS:
-        return SHEETS[form]([sheet(crossing) for crossing in protocol_comparisons])
-    if form == "json":
-        return (
-            json.dumps([_document(crossing) for crossing in protocol_comparisons], indent=2, ensure_ascii=False) + "\n"
-        )
-    lines = []
-    for crossing in protocol_comparisons:
-        for row in _document(crossing)["rows"]:
-            for place, label in enumerate(crossing.labels):
-                fields = {"protocol": label, "rank": row["ranks"][place], "metric": crossing.metric}
-                owner = {"dataset": crossing.dataset, "model": row["model"], "note": row["note"]}
-                lines.append({**owner, **fields, "value": row["values"][place]})
-    return csv_text(lines, ("dataset", "model", "note", "protocol", "rank", "metric", "value"))
+def report(protocol_comparisons: Sequence[ProtocolComparison]) -> Report:
+    """The comparisons in every format."""
+    return Report(
+        lambda: [sheet(crossing) for crossing in protocol_comparisons],
+        lambda: [_document(crossing) for crossing in protocol_comparisons],
+        lambda: [row for crossing in protocol_comparisons for row in _cells(crossing)],
+        ("dataset", "model", "note", "protocol", "rank", "metric", "value"),
+    )
+
+
+def _cells(crossing: ProtocolComparison) -> list[dict[str, Any]]:
+    """One line for each configuration under each protocol, unrounded."""
+    return [
+        {
+            "dataset": crossing.dataset,
+            "model": standing.model,
+            "note": standing.note,
+            "protocol": label,
+            "rank": rank,
+            "metric": crossing.metric,
+            "value": None if row is None else row.mean(crossing.metric),
+        }
+        for standing in crossing.standings
+        for label, rank, row in zip(crossing.labels, standing.ranks, standing.rows, strict=True)
+    ]
 
 
 def _place(board: Board) -> tuple[bool, str, int]:

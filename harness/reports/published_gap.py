@@ -16,9 +16,7 @@ from harness.data.catalog import catalogue_entries
 from harness.data.raw.releases import named_sets
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
-from harness.reports.comparison_tables import signed
-from harness.reports.config_diff import flattened
-from harness.reports.formats import LEAK, QUOTED, QUOTED_NOTE, leak_notes, metric_text
+from harness.reports.formats import QUOTED, QUOTED_NOTE
 from harness.reports.published import (
     HANDS,
     INCONSISTENT,
@@ -29,8 +27,9 @@ from harness.reports.published import (
     PublishedRow,
     read_published,
 )
-from harness.reports.selection import RunGroup
-from harness.reports.tables import Column, ReportTable, TableRow
+from harness.reports.selection import RunGroup, flattened
+from harness.reports.tables import Column, ReportTable, TableRow, text_table
+from harness.reports.values import leak_notes, marked, mean_and_std, metric_text, signed
 from harness.store.record import DatasetInfo
 from harness.store.run_store import Store
 
@@ -164,12 +163,8 @@ def _is_public(data: DatasetInfo) -> bool:
 
 
 def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], local: Mapping[str, str]) -> PublishedGap:
-    records = [run.record for run in side.runs]
-    numbers = {
-        name: (statistics.fmean(record.metrics.test[name] for record in records), row.metrics[name])
-        for name in metrics
-        if name in row.metrics
-    }
+    shared = [name for name in metrics if name in row.metrics]
+    numbers = {name: (statistics.fmean(side.values(name)), row.metrics[name]) for name in shared}
     published = {"release": "" if row.release == UNSTATED else row.release, **row.known}
     fields = tuple(
         Field(name, measured, stated, _verdict(measured, stated))
@@ -178,7 +173,7 @@ def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], local: Mappi
         if measured or stated
     )
     is_alike = _bare(row.method) == _bare(side.first.model.rpartition(":")[2])
-    return PublishedGap(side.label, len(records), row, is_alike, numbers, fields)
+    return PublishedGap(side.label, len(side.runs), row, is_alike, numbers, fields)
 
 
 def _verdict(local: str, published: str) -> Verdict:
@@ -227,14 +222,11 @@ def sheets(
 
 
 def _numbers(side: RunGroup, gaps: Sequence[PublishedGap], metrics: Sequence[str]) -> ReportTable:
-    records = [run.record for run in side.runs]
-    leaks = list(dict.fromkeys(text for record in records for text in record.leaks))
     items = []
     for metric in metrics:
-        values = [record.metrics.test[metric] for record in records]
-        items += [metric_text(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None), ""]
-    message = f"measured here, {len(records)} {'seed' if len(records) == 1 else 'seeds'}"
-    lines = [TableRow((f"{side.label} {LEAK}" if leaks else side.label, *items, message))]
+        items += [metric_text(*mean_and_std(side.values(metric))), ""]
+    message = f"measured here, {len(side.runs)} {'seed' if len(side.runs) == 1 else 'seeds'}"
+    lines = [TableRow((marked(side.label, side.leaks), *items, message))]
     for gap in gaps:
         cells = []
         for metric in metrics:
@@ -250,34 +242,26 @@ def _numbers(side: RunGroup, gaps: Sequence[PublishedGap], metrics: Sequence[str
     for metric in metrics:
         heads += [Column(metric), Column("ours - theirs", main=metric == metrics[0])]
     doubts = [INCONSISTENT_NOTE] if any(gap.quoted.inconsistent for gap in gaps) else []
-    notes = [QUOTED_NOTE, *doubts, *leak_notes(leaks, "leaks: sees held-out rows")]
+    notes = [QUOTED_NOTE, *doubts, *leak_notes(side.leaks, "leaks: sees held-out rows")]
     return ReportTable(title, (*heads, Column("where", left=True, wraps=True, drop=0)), tuple(lines), tuple(notes))
 
 
 def _protocols(gaps: Sequence[PublishedGap]) -> ReportTable:
-    lines = [
-        TableRow(
-            (
-                method_text(gap.quoted),
-                gap.quoted.source,
-                mismatches(gap, "differs"),
-                mismatches(gap, "unknown"),
-                mismatches(gap, "same"),
-                _note(gap.quoted),
-            ),
-            apart=True,
-        )
+    differs = "differs (ours / theirs)"
+    rows = [
+        {
+            "method": method_text(gap.quoted),
+            "source": gap.quoted.source,
+            differs: mismatches(gap, "differs"),
+            "unknown": mismatches(gap, "unknown"),
+            "same": mismatches(gap, "same"),
+            "note": _note(gap.quoted),
+        }
         for gap in gaps
     ]
-    heads = (
-        Column("method", left=True, wraps=True),
-        Column("source", left=True, wraps=True, drop=0),
-        Column("differs (ours / theirs)", left=True, wraps=True, main=True),
-        Column("unknown", left=True, wraps=True, drop=2),
-        Column("same", left=True, wraps=True, drop=1),
-        Column("note", left=True, wraps=True, drop=3),
-    )
-    return ReportTable("Protocol: what may explain a difference", heads, tuple(lines), (SHORTER,))
+    drop = ("source", "same", "unknown", "note")
+    title = "Protocol: what may explain a difference"
+    return text_table(title, rows, wraps=rows[0], main=differs, drop=drop, notes=[SHORTER], apart=[True] * len(rows))
 
 
 def method_text(quoted: PublishedRow) -> str:

@@ -7,24 +7,28 @@ every value unless it is `Markup`.
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
 
-from harness.errors import escape_control
+from harness.errors import escape_control, unknown_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from rich.console import Group
     from rich.table import Table
 
 Mark = Literal["", "best", "second"]
-DIGITS = 4  # digits of a formatted metric
 NOTE_WIDTH = 20  # a longer note is wrapped
+FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 WIDE = 240  # characters of a table's line in a file
 MANY = 200  # longer tables are written as plain columns, since drawing takes a millisecond a row
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
@@ -90,6 +94,43 @@ class ReportTable:
     notes: tuple[str, ...] = ()
 
 
+def text_table(
+    title: str,
+    rows: Sequence[Mapping[str, str]],
+    *,
+    left: Collection[str] = (),
+    wraps: Collection[str] = (),
+    main: str = "",
+    drop: Sequence[str] = (),
+    notes: Iterable[str] = (),
+    apart: Sequence[bool] = (),
+) -> ReportTable:
+    """The table of `rows`, at least one, which map column names to texts. `wraps`: left-aligned columns of long text;
+    `drop`: columns that a narrow terminal drops, in this order; `apart`: of each row, if any is shown apart."""
+    columns = [
+        Column(
+            name,
+            left=name in left or name in wraps,
+            wraps=name in wraps,
+            main=name == main,
+            drop=drop.index(name) if name in drop else None,
+        )
+        for name in rows[0]
+    ]
+    lines = [TableRow(tuple(row.values()), apart=bool(apart) and apart[number]) for number, row in enumerate(rows)]
+    return ReportTable(title, tuple(columns), tuple(lines), tuple(notes))
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> str:
+    """A heading of `columns` and all others of the rows, and a line for each row; what a row lacks is empty."""
+    out = io.StringIO()
+    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
+    writer = csv.DictWriter(out, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
 def ranking(values: Sequence[float | None]) -> list[Mark]:
     """Marks the highest and the second highest of the rounded values; equal values share a mark.
 
@@ -124,6 +165,19 @@ def to_rich(sheet: ReportTable, width: int) -> Table:
             *(Text(escape_control(line.texts[place])) for place in values), style="dim" if line.apart else None
         )
     return table
+
+
+def sheets_drawn(sheets: Sequence[ReportTable], width: int) -> Group:
+    """Sheets for a terminal, their notes below them."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = []
+    for report_table in sheets:
+        long = len(report_table.lines) >= MANY
+        text = Text(plain(report_table, width), overflow="fold") if long else to_rich(report_table, width)
+        parts += [text, *(Text(note, style="yellow") for note in report_table.notes)]
+    return Group(*parts)
 
 
 def fitting(sheet: ReportTable, width: int) -> list[int]:
@@ -169,7 +223,7 @@ def markdown(sheets: Sequence[ReportTable]) -> str:
         out += [f"**{markdown_text(sheet.title)}**", ""]
         out.append("| " + " | ".join(markdown_text(column.name) for column in sheet.columns) + " |")
         out.append("| " + " | ".join("---" if column.left else "---:" for column in sheet.columns) + " |")
-        out += ["| " + " | ".join(_marked(line, _markdown_cell)) + " |" for line in sheet.lines]
+        out += ["| " + " | ".join(_markdown_cells(line)) + " |" for line in sheet.lines]
         out.append("")
         for note in sheet.notes:
             out += [markdown_text(note), ""]
@@ -185,48 +239,24 @@ def markdown_text(text: str) -> str:
     return re.sub(r"([\\|*_`<\[&~$])", r"\\\1", escape_control(" ".join(text.split())))
 
 
-def _markdown_cell(text: str, mark: Mark, is_apart: bool) -> str:
-    escaped = markdown_text(text)
-    if not escaped:
-        return ""
-    if is_apart:
-        return f"*{escaped}*"
-    return f"**{escaped}**" if mark == "best" else escaped
-
-
-def _marked(line: TableRow, write: Callable[[str, Mark, bool], str]) -> list[str]:
-    return [write(text, line.mark(place), line.apart) for place, text in enumerate(line.texts)]
+def _markdown_cells(line: TableRow) -> list[str]:
+    texts = [markdown_text(text) for text in line.texts]
+    marks = ["*" if line.apart else "**" if line.mark(place) == "best" else "" for place in range(len(texts))]
+    return [f"{mark}{text}{mark}" if text else "" for text, mark in zip(texts, marks, strict=True)]
 
 
 def render_html(template: str, **values: Any) -> str:
     """The HTML template with values; text is escaped for HTML."""
-    return _environment(autoescape=True).get_template(template).render(**values)
+    return _templates(autoescape=True).get_template(template).render(**values)
 
 
-def render_latex(template: str, escape: Callable[[str], str], **values: Any) -> str:
-    """The LaTeX template with values; text is escaped by `escape`. Delimiters: `<% %>`, `<< >>`, `<# #>`."""
-    return (
-        _environment(
-            block_start_string="<%",
-            block_end_string="%>",
-            variable_start_string="<<",
-            variable_end_string=">>",
-            comment_start_string="<#",
-            comment_end_string="#>",
-            finalize=_finalizer(escape),
-        )
-        .get_template(template)
-        .render(**values)
-    )
+def render_text(template: str, **values: Any) -> str:
+    """The template of a plain text with values, which are not escaped."""
+    return _templates().get_template(template).render(**values)
 
 
 @cache
-def _finalizer(escape: Callable[[str], str]) -> Callable[[Any], str]:
-    return lambda value: value if isinstance(value, Markup) else escape(str(value))
-
-
-@cache
-def _environment(**options: Any) -> Environment:
+def _templates(**options: Any) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -285,10 +315,22 @@ def escaped(text: str) -> str:
 
 
 def latex(sheets: Sequence[ReportTable]) -> str:
-    """One `table` environment a sheet, with its notes below."""
-    return render_latex(
-        "tables.tex", escaped, sheets=sheets, width=_width, column_types=_column_types, cell=_cell, separator=_separator
+    """One `table` environment a sheet, with its notes below. Delimiters of the template: `<% %>`, `<< >>`, `<# #>`."""
+    templates = _templates(
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        finalize=_latex_value,
     )
+    helpers = {"width": _width, "column_types": _column_types, "cell": _cell}
+    return templates.get_template("tables.tex").render(sheets=sheets, **helpers)
+
+
+def _latex_value(value: Any) -> str:
+    return value if isinstance(value, Markup) else escaped(str(value))
 
 
 def _width(sheet: ReportTable) -> int:
@@ -303,10 +345,6 @@ def _width(sheet: ReportTable) -> int:
 def _column_types(sheet: ReportTable) -> Markup:
     wrapped = r">{\raggedright\arraybackslash}p{4cm}"
     return Markup("".join(wrapped if column.wraps else "l" if column.left else "r" for column in sheet.columns))
-
-
-def _separator(is_last: bool) -> Markup:
-    return Markup(r" \\" if is_last else " & ")
 
 
 def _cell(column: Column, line: TableRow, place: int) -> Markup:
@@ -327,3 +365,36 @@ def _letter(character: str) -> str:
         return character
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return plain if plain.isprintable() and plain else "?"
+
+
+SHEETS: dict[str, Callable[[Sequence[ReportTable]], str]] = {
+    "table": table_text,
+    "markdown": markdown,
+    "latex": latex,
+    "html": html,
+}
+
+
+def check_format(name: str) -> str:
+    """Checks a format's name. Raises `InputError`; called before anything is computed."""
+    if name not in FORMATS:
+        raise unknown_name("format", name, FORMATS, where="--format")
+    return name
+
+
+@dataclass(frozen=True)
+class Report:
+    """One result for every format: its tables, the JSON document, and the rows of the CSV file under `columns` and all
+    others that they have. Each is a function, called only if its format is asked for."""
+
+    sheets: Callable[[], Sequence[ReportTable]]
+    document: Callable[[], Any]
+    rows: Callable[[], Sequence[Mapping[str, Any]]]
+    columns: tuple[str, ...] = ()
+
+    def text(self, form: str) -> str:
+        """The result in a format, with a final line break. Raises `InputError` as `check_format` does."""
+        check_format(form)
+        if form == "json":
+            return json.dumps(self.document(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return csv_text(self.rows(), self.columns) if form == "csv" else SHEETS[form](self.sheets())

@@ -11,8 +11,10 @@ from harness.data.dataset import Dataset
 from harness.evaluation.candidates import look_for_candidates
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import Split
-from harness.reports.formats import FORMATS, LEAK, render
+from harness.reports.formats import render
 from harness.reports.leaderboard import boards
+from harness.reports.tables import FORMATS
+from harness.reports.values import LEAK
 from harness.runs.external import evaluate
 from harness.runs.job import RunOptions, plan
 from harness.store.run_store import Store

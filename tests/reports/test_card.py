@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from harness.reports.card import sheets, with_card
-from harness.reports.formats import FORMATS, check_columns, render, sheet
+from harness.reports.extra_columns import card_sheets, with_card
+from harness.reports.formats import check_columns, render, sheet
 from harness.reports.leaderboard import boards
+from harness.reports.tables import FORMATS
 from harness.store.run_store import Store
 from tests.reports.conftest import Make
 from tests.store.made import put
@@ -34,7 +35,7 @@ def test_the_card_of_a_board(store: Store, make_run: Make) -> None:
     assert any("Test users by group, of 120: memorised" in note for note in table.notes)
     for form in FORMATS:
         assert "memorised" in render([board], form, "ndcg@10", ("card",))
-    by_group, lists = sheets(board, "ndcg@10")
+    by_group, lists = card_sheets(board, "ndcg@10")
     assert [len(line.texts) for line in by_group.lines] == [5] * 10 and len(lists.lines) == 2
 
 

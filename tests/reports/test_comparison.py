@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from harness.errors import InputError
-from harness.reports.comparison import compare, groups
-from harness.reports.comparison_tables import sheets
+from harness.reports.comparison import compare, groups, sheets
 from harness.reports.selection import choose
 from harness.reports.tables import table_text
 from harness.store.run_store import Store

@@ -15,10 +15,10 @@ import pytest
 
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
-from harness.reports.formats import FORMATS, SETS, check_columns, check_format, place_text, render, row_texts, sheet
+from harness.reports.formats import SETS, check_columns, place_text, render, row_texts, sheet
 from harness.reports.leaderboard import Board, boards
 from harness.reports.published import with_published
-from harness.reports.tables import escaped
+from harness.reports.tables import FORMATS, check_format, escaped
 from harness.store.run_store import Store
 from tests.store.made import put
 

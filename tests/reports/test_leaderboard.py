@@ -17,9 +17,10 @@ import harness
 from benchmarks.leaderboard_scale import pattern, write_store
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
-from harness.reports import config_diff
-from harness.reports.formats import metric_text, render, row_texts, table
+from harness.reports import selection
+from harness.reports.formats import render, row_texts, table
 from harness.reports.leaderboard import Board, Row, boards, select, standing
+from harness.reports.values import metric_text
 from harness.store import run_store
 from harness.store.record import Record
 from harness.store.run_store import Store
@@ -187,7 +188,7 @@ def test_no_configuration_file_is_read_and_a_long_table_is_laid_out_plainly(
     assert not read  # the records hold the settings
     assert {row.note for row in result[0].rows} >= {f"single seed; configuration={n}, size={n}" for n in range(210)}
     with monkeypatch.context() as patched:
-        patched.setattr("harness.reports.formats.to_rich", None)
+        patched.setattr("harness.reports.tables.to_rich", None)
         assert "size=209" in text_of(result, 100)
     assert len({line.rindex("single") for line in text_of(result, 240).splitlines() if "single" in line}) == 1
 
@@ -224,7 +225,7 @@ def test_settings_come_from_the_record_or_from_config_yaml(store: Store) -> None
     older, newer = (run for run in store.query() if run.record.model == "p")
     older.folder.config.write_text(yaml.safe_dump({**settings, "tuning": {"trials": 3}}))
     newer.folder.config.write_text("p:\n  lr: 0.9\n")
-    for row in config_diff.settings([older, newer]):
+    for row in selection.settings([older, newer]):
         assert {key: value for key, value in row.items() if "." in key} == expected
     older.folder.config.write_text("{")
     assert older.settings == {}

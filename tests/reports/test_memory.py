@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from harness.reports.extra_columns import with_memory
 from harness.reports.formats import render, row_texts
 from harness.reports.leaderboard import Board, boards
-from harness.reports.memory import with_memory
 from harness.store.record import memory_file, read_memory_probe, write_memory_probe
 from harness.store.run_store import Store
 from tests.store.made import put

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
-from harness.reports.protocol_ranks import ProtocolComparison, crossings, render, sheet
+from harness.reports.protocol_ranks import ProtocolComparison, crossings, report, sheet
 from harness.store.run_store import Store
 from tests.store.made import put
 
@@ -65,16 +65,16 @@ def test_two_cuts_of_one_protocol_are_told_apart(store: Store) -> None:
 
 def test_every_format_says_the_same(store: Store) -> None:
     result = [one(store)]
-    (document,) = json.loads(render(result, "json"))
+    (document,) = json.loads(report(result).text("json"))
     assert [row["ranks"] for row in document["rows"]] == [[1, 2], [2, 1], [3, 3], [None, None]]
     assert document["rows"][0]["values"] == [0.5, 0.2] and document["protocols"][1]["cut"] == [0.8, 0.9]
-    rows = list(csv.DictReader(io.StringIO(render(result, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(report(result).text("csv"))))
     assert [row["rank"] for row in rows if row["protocol"] == "global-time/1"] == ["2", "1", "3", ""]
-    text = render(result, "markdown")
+    text = report(result).text("markdown")
     assert (
         "2 of 3 configurations change their place" in text
         and "0.33" in text
         and "| a | 1 | 0.5000 ± 0.0000 | 2 |" in text
     )
     with pytest.raises(InputError):
-        render(result, "pdf")
+        report(result).text("pdf")

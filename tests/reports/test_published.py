@@ -12,10 +12,11 @@ import pytest
 import harness
 from harness.data.raw.releases import resolve
 from harness.errors import InputError
-from harness.reports.formats import FORMATS, QUOTED, render, sheet
+from harness.reports.formats import QUOTED, render, sheet
 from harness.reports.published import COLUMNS, published_boards, read_published, shipped, with_published
 from harness.reports.published_gap import Field, conditions, gaps
 from harness.reports.selection import choose
+from harness.reports.tables import FORMATS
 from harness.store.run_store import Store
 from tests.store.made import put
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.reports.formats import FORMATS, render
+from harness.reports.formats import render
 from harness.reports.leaderboard import boards
+from harness.reports.tables import FORMATS
 from harness.store.run_store import Store
 from tests.store.made import put
 

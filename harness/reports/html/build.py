@@ -6,6 +6,7 @@ would be biased; rows without validation metrics come last.
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,19 +14,22 @@ from pathlib import Path
 
 import harness
 from harness.errors import InputError
-from harness.reports import card, formats
+from harness.reports import extra_columns, formats
 from harness.reports.comparison import METRICS_SHOWN
-from harness.reports.html import ablations, code_tree, cost, runs, user_groups
+from harness.reports.html import code_tree, intervals, training
 from harness.reports.html.document import Part, Section, Style, document, styles
 from harness.reports.lead_tests import with_leads
 from harness.reports.leaderboard import Board, Row, boards
 from harness.reports.per_user import Measured, measured
 from harness.reports.published import with_published
 from harness.reports.selection import stored_name
-from harness.reports.tables import ReportTable
-from harness.store.run_store import Store, warn
+from harness.reports.tables import ReportTable, text_table
+from harness.store.record import Env
+from harness.store.run_store import Store, StoredRun, warn
 
 MOST = 14  # models in one figure
+EXTERNAL, ENSEMBLE = "external", "ensemble"  # families of imported rankings, and of fused runs
+COMMIT = 10  # characters of a git commit that are shown
 COLUMNS = ("quality", "cost", "effort", "integrity", "comprehension")
 
 
@@ -123,25 +127,25 @@ def _section(
         Part(
             "cost",
             "Quality against cost",
-            figures=[one for one in [cost.figure(board, metric, rows, model_styles)] if one],
+            figures=[one for one in [training.cost_figure(board, metric, rows, model_styles)] if one],
         ),
         _curves(rows, model_styles, omitted),
         _groups(base, rows, metrics, model_styles, [omitted, missing]),
         _card(board, base, rows, metric, omitted),
         _ablations(store, board, metrics, base, missing),
         _tree(rows, base, omitted),
-        Part("runs", "Runs and their provenance", sheets=runs.sheets(board), sorts=True),
+        Part("runs", "Runs and their provenance", sheets=run_sheets(board), sorts=True),
         Part(
             "commands",
             "Commands to repeat the runs",
             "Each returns the stored run where it is complete; --fresh makes it again.",
-            commands=runs.commands(board, store.root),
+            commands=commands(board, store.root),
         ),
     ]
     title = formats.title(board, metric)
     return Section(
         title,
-        runs.facts(board),
+        facts(board),
         [part for part in parts if not part.empty],
         [board.incomparable_because] if board.incomparable_because else [],
     )
@@ -178,7 +182,7 @@ def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
 
 
 def _curves(rows: Sequence[Row], model_styles: Mapping[str, Style], omitted: str) -> Part:
-    figures, notes = runs.figures(rows, model_styles)
+    figures, notes = training.curve_figures(rows, model_styles)
     return Part("curves", "Learning curves", omitted if figures else "", figures=figures, notes=notes)
 
 
@@ -192,8 +196,8 @@ def _groups(
     omitted, missing = messages
     part = Part("groups", "By history length and item popularity", notes=[missing] if missing else [])
     if base is not None:
-        values, part.notes = user_groups.read(base, rows, metrics)
-        part.figures = user_groups.figures(base, rows, values, model_styles)
+        values, part.notes = intervals.group_values(base, rows, metrics)
+        part.figures = intervals.group_figures(base, rows, values, model_styles)
         part.about = omitted if part.figures else ""
     return part
 
@@ -201,19 +205,19 @@ def _groups(
 def _card(board: Board, base: Measured | None, rows: Sequence[Row], metric: str, omitted: str) -> Part:
     part = Part("card", "Report card")
     if base is not None:
-        carded, part.notes = card.on_data(replace(board, rows=tuple(rows)), metric, base)
-        part.sheets = card.sheets(carded, metric)
-        part.about = " ".join(filter(None, [card.ABOUT, omitted]))
+        carded, part.notes = extra_columns.on_data(replace(board, rows=tuple(rows)), metric, base)
+        part.sheets = extra_columns.card_sheets(carded, metric)
+        part.about = " ".join(filter(None, [extra_columns.ABOUT, omitted]))
     return part
 
 
 def _ablations(store: Store, board: Board, metrics: Sequence[str], base: Measured | None, missing: str) -> Part:
-    grids, notes = ablations.grids(store, board.dataset.name, board.protocol.fingerprint)
+    grids, notes = intervals.grids(store, board.dataset.name, board.protocol.fingerprint)
     part = Part("ablations", "Ablations", notes=notes)
     if grids and base is None:
         part.notes.append(missing)
     elif base is not None:
-        part.figures, messages = ablations.figures(grids, metrics, base)
+        part.figures, messages = intervals.grid_figures(grids, metrics, base)
         part.notes += messages
     return part
 
@@ -223,3 +227,87 @@ def _tree(rows: Sequence[Row], base: Measured | None, omitted: str) -> Part:
     figure, notes = code_tree.figure(rows, *pair)
     figures = [] if figure is None else [figure]
     return Part("tree", "Code tree", omitted if figures else "", figures=figures, notes=notes)
+
+
+def facts(board: Board) -> dict[str, str]:
+    """Facts that all runs of a board share, as name and text."""
+    data, rules = board.dataset, board.protocol
+    fields = {
+        "data set": f"{data.name}: {data.users:,} users, {data.items:,} items, {data.interactions:,} interactions",
+        "data fingerprint": data.fingerprint,
+        "protocol": f"{rules.name}, history of at most {rules.max_history} items, "
+        f"items of the history {'taken out of' if rules.exclude_history else 'left in'} the lists",
+        "split fingerprint": rules.fingerprint,
+    }
+    if rules.cut is not None:
+        fields["cut"] = " and ".join(map(str, rules.cut))
+    count = sum(len(row.runs) for row in board.rows)
+    return fields | {"runs": f"{count:,} of {len({row.model for row in board.rows if row.runs}):,} models"}
+
+
+def run_sheets(board: Board) -> list[ReportTable]:
+    """Tables of the runs and of their environments."""
+    environments: dict[str, tuple[int, Env]] = {}
+    lines = []
+    for row, run in _runs(board):
+        record, revision = run.record, run.record.env.revision or ""
+        key = record.env.model_dump_json(include={"python", "platform", "packages"})
+        number, _ = environments.setdefault(key, (len(environments) + 1, record.env))
+        lines.append(
+            {
+                "#": str(row.rank or ""),
+                "model": record.model,
+                "seed": "" if record.seed is None else str(record.seed),
+                "run id": record.run_id,
+                "settings": row.note,
+                "profile": record.profile,
+                "started": f"{record.started:%Y-%m-%d %H:%M}",
+                "finished": f"{record.finished:%Y-%m-%d %H:%M}",
+                "device": record.cost.device or "",
+                "environment": str(number),
+                "method's version": record.env.code_version,
+                "commit": revision[:COMMIT] + ("+" if revision.endswith("+") else ""),
+                "sessions": str(record.details.get("sessions", "")),
+            }
+        )
+    left = ("model", "run id", "profile", "started", "finished", "device", "method's version", "commit")
+    note = "Times are UTC. A + behind a commit: files differed from it."
+    places = [
+        {
+            "environment": str(number),
+            "python": env.python,
+            "platform": env.platform,
+            "packages": ", ".join(f"{name} {version}" for name, version in env.packages.items()),
+        }
+        for number, env in environments.values()
+    ]
+    return [
+        text_table("Runs", lines, left=left, wraps=("settings",), notes=[note]),
+        text_table("Environments", places, left=("python", "platform"), wraps=("packages",)),
+    ]
+
+
+def commands(board: Board, results: Path) -> list[str]:
+    """One command for each run, in the board's order."""
+    return [command(run, results) for _, run in _runs(board)]
+
+
+def command(run: StoredRun, results: Path) -> str:
+    """The shell command that repeats a run. Imported rankings are measured again from their file."""
+    record, fields = run.record, run.settings
+    data = str(fields.get("dataset") or record.dataset.name)
+    names = [] if results == Path("results") else ["--results", str(results)]
+    if record.family == ENSEMBLE:
+        return shlex.join([*(record.command or ()), *names])
+    seed = [] if record.seed is None else ["--seed", str(record.seed)]
+    if record.family == EXTERNAL:
+        file, rules = str(record.details.get("file", "FILE")), record.protocol
+        changed = ["--set", "protocol.exclude_history=true"] if rules.exclude_history else []
+        sets = ["--protocol", rules.name.partition("/")[0], *changed]
+        return shlex.join(["harness", "evaluate", file, "-d", data, "--name", record.model, *seed, *sets, *names])
+    words = ["harness", "run", record.model, "-d", data, "--config", str(run.folder.config)]
+    return shlex.join([*words, *seed, *names])
+
+
+def _runs(board: Board) -> list[tuple[Row, StoredRun]]:
+    return [(row, run) for row in board.rows for run in row.runs]

@@ -18,7 +18,7 @@ from harness.data.readers.lcrec import INDEX as ENDING
 from harness.errors import InputError
 from harness.reports.html.document import Figure, View, broken, shown
 from harness.reports.leaderboard import Row
-from harness.reports.tables import Column, ReportTable, TableRow
+from harness.reports.tables import text_table
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -124,18 +124,15 @@ def _view(model: str, codes: list[tuple[str, ...]], dataset: Dataset | None, cou
     means = [None if counts is None else float(counts[list(node.items)].mean()) for node in tree]
     firsts = [number for number, node in enumerate(tree) if node.parent == ROOT]
     lines = [
-        TableRow(
-            (
-                tree[number].label,
-                f"{len(tree[number].items):,}",
-                "" if (mean := means[number]) is None else f"{mean:.1f}",
-                "; ".join(examples[number]),
-            )
-        )
+        {
+            "first token": tree[number].label,
+            "items": f"{len(tree[number].items):,}",
+            "mean training interactions": "" if (mean := means[number]) is None else f"{mean:.1f}",
+            "for example": "; ".join(examples[number]),
+        }
         for number in firsts
     ]
-    heads = (Column("first token", left=True), Column("items"), Column("mean training interactions"))
-    sheet = ReportTable(f"Codes of {model}", (*heads, Column("for example", left=True, wraps=True)), tuple(lines))
+    sheet = text_table(f"Codes of {model}", lines, left=("first token",), wraps=("for example",))
     tokens = len({code[0] for code in codes})
     message = (
         f"Treemap of the item codes of {model}: {len(codes):,} items under {tokens:,} first tokens, the biggest with "

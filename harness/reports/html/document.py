@@ -191,6 +191,11 @@ def plot(traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any], **layout: 
     )
 
 
+def marker(style: Style, *, leaks: bool, **more: Any) -> dict[str, Any]:
+    """The marker of a model's points, open for rows that leak."""
+    return {"color": style.colour, "symbol": style.symbol + ("-open" if leaks else ""), **more}
+
+
 def error_bars(bounds: Sequence[tuple[float, float, float]], *, width: int, thickness: float) -> dict[str, Any]:
     """Asymmetric error bars of a trace, from (low, value, high) of each point; sizes in pixels."""
     return {
