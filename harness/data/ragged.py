@@ -58,6 +58,10 @@ class RaggedArray:
         """Row number of every value, shape (len(values),)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    def places(self) -> np.ndarray:
+        """Position of every value in its row, shape (len(values),)."""
+        return np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
+
     def first(self, lengths: np.ndarray) -> RaggedArray:
         """The first `lengths[i]` values of row `i`, or all if it has fewer.
 
@@ -65,8 +69,9 @@ class RaggedArray:
         [3, 2]
         """
         mask = np.clip(lengths, 0, self.lengths)
-        place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
-        return RaggedArray(self.values[place < np.repeat(mask, self.lengths)], np.concatenate([[0], np.cumsum(mask)]))
+        return RaggedArray(
+            self.values[self.places() < np.repeat(mask, self.lengths)], np.concatenate([[0], np.cumsum(mask)])
+        )
 
     def last(self, longest: int) -> RaggedArray:
         """The last `longest` values of every row."""
