@@ -31,7 +31,8 @@ from harness.generative.grpo import GRPO, GRPOConfig
 from harness.generative.recipes import Alignment, InstructionTuning
 from harness.generative.recommender import LanguageModelRecommender, Method
 from harness.generative.sequence_models import LanguageModel
-from harness.generative.tokenizers.base import RQVAETokenizer, TextEmbeddings, TokenizedConfig, Tokenizer
+from harness.generative.tokenizers.base import RQVAETokenizer, TokenizedConfig, Tokenizer
+from harness.generative.tokenizers.embeddings import TextEmbeddings
 from harness.generative.tokenizers.kmeans import RQKMeansTokenizer
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.context import RunContext

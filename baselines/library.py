@@ -19,7 +19,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, ClassVar, Generic, TypeVar
 
@@ -76,6 +76,30 @@ class LibraryConfig(ModelConfig):
         raise NotImplementedError
 
 
+def package_folder(library: str) -> Path:
+    """The folder of an installed library, found without importing it. Raises `InputError` if it is not installed."""
+    spec = find_spec(library.lower())
+    if spec is None or not spec.submodule_search_locations:
+        hint = "make install brings it, or pip install --no-deps -r constraints.txt"
+        raise InputError(f"{library} is not installed", hint=hint, code="missing-package")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def library_entry(library: str, model: str, description: str, needs: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The registry's fields of `LIBRARY:MODEL`."""
+    key = library.lower()
+    return {
+        "name": f"{key}:{model}",
+        "family": key,
+        "target": f"baselines.{key}.recommender:{library}Recommender",
+        "description": description,
+        "paper": "",
+        "section": key,
+        "needs": needs,
+        "preset": (("model", model),),
+    }
+
+
 ConfigT = TypeVar("ConfigT", bound=LibraryConfig)
 
 
@@ -83,7 +107,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
     """Trained by the library on exactly our training sequences; its best epoch is the one with the best validation
     score by our evaluator."""
 
-    worker: ClassVar[Worker]
+    library: ClassVar[str]  # its name as users write it; in lower case in records, logs and configuration sections
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__(config)
@@ -98,7 +122,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
         if context.validation is not None:
             validation = session.folder / "valid-requests.npz"
             write_requests(validation, context.validation.requests)
-        path = None if context.checkpoint is None else context.checkpoint.absolute() / self.worker.key
+        path = None if context.checkpoint is None else context.checkpoint.absolute() / self.library.lower()
         order = {
             "seed": context.seed,
             "mark": fingerprint(self.config.model_dump(mode="json"), data.fingerprint, context.seed, self.code_version),
@@ -128,7 +152,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
             answer = session.request("fit", listen, order=order)
         self._record |= {name: value for name, value in answer.items() if name != "kind"}
         for line in session.log_tail():
-            context.event(stage=self.worker.key, said=line)
+            context.event(stage=self.library.lower(), said=line)
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
         session = self._running()
@@ -167,15 +191,15 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
 
     def _running(self) -> Session:
         if self._session is None:
-            raise InvalidPredictions(f"{self.worker.library}'s process has been closed")
+            raise InvalidPredictions(f"{self.library}'s process has been closed")
         return self._session
 
     def _open(self, data: TrainingData, context: RunContext) -> Session:
         self.close()
-        self._session = session = Session(self.worker)
+        self._session = session = Session(self.library)
         rows = {"training": data.sequences, **self._features(data)}
         files = {name: write_ragged(session.folder / f"{name}.npz", each) for name, each in rows.items()}
-        with context.stage(f"{self.config.model} starts {self.worker.library}"):
+        with context.stage(f"{self.config.model} starts {self.library}"):
             answer = session.request(
                 "open",
                 model=self.config.model,
@@ -186,7 +210,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
                 run={"device": context.device, "seed": derive_seed(context.seed, "weights") % 2**32},
             )
         self._size = ModelSize(answer["parameters"], answer["trainable"])
-        self._record = {self.worker.key: answer["version"]}
+        self._record = {self.library.lower(): answer["version"]}
         return session
 
     def _score(self, lists: Path, context: RunContext) -> float:
@@ -277,24 +301,8 @@ class Channel:
         return reply
 
 
-ROOT = Path(__file__).parents[2]  # holds `baselines` and `harness`
+ROOT = Path(__file__).parents[1]  # holds `baselines` and `harness`
 Listener = Callable[[dict[str, Any]], dict[str, Any] | None]
-
-
-@dataclass(frozen=True)
-class Worker:
-    """A library and the module that runs it: `library` as users write it; `module` is started with `python -m`."""
-
-    library: str
-    module: str
-
-    @property
-    def key(self) -> str:
-        """The library's name in records, logs and configuration sections."""
-        return self.library.lower()
-
-
-RECBOLE = Worker("RecBole", "baselines.recbole.worker")
 
 
 class Session:
@@ -303,15 +311,15 @@ class Session:
     The worker is in a process group of its own, so that Ctrl-C reaches only the harness, which then ends it.
     """
 
-    def __init__(self, worker: Worker = RECBOLE) -> None:
-        self.worker = worker
-        self._temporary = tempfile.TemporaryDirectory(prefix=f"harness-{worker.key}-")
+    def __init__(self, library: str = "RecBole") -> None:
+        self.library = library
+        self._temporary = tempfile.TemporaryDirectory(prefix=f"harness-{library.lower()}-")
         self.folder = Path(self._temporary.name)
         self.log = self.folder / "log.txt"
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", worker.module, str(self.folder)],
+                [sys.executable, "-P", "-m", "baselines.worker", library.lower(), str(self.folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -335,7 +343,7 @@ class Session:
                 if message["kind"] == "done":
                     return message
                 if message["kind"] == "refused":
-                    raise _refusal(message, self.worker)
+                    raise _refusal(message, self.library)
                 reply = listen(message) if listen else None
                 if message["kind"] == "ask":
                     send(self._process.stdin, reply or {})
@@ -365,16 +373,16 @@ class Session:
         message = " | ".join(lines) or "-"
         if missing := re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", message):
             return InputError(
-                f"{self.worker.library} needs the package {missing[1]}, which is not installed",
+                f"{self.library} needs the package {missing[1]}, which is not installed",
                 hint="pip install --no-deps -r constraints.txt installs all that this project's models import",
                 code="missing-package",
             )
-        return HarnessError(f"{self.worker.library}'s process ended with code {code} during {command!r}: {message}")
+        return HarnessError(f"{self.library}'s process ended with code {code} during {command!r}: {message}")
 
 
-def _refusal(message: dict[str, Any], worker: Worker) -> InputError:
+def _refusal(message: dict[str, Any], library: str) -> InputError:
     if "known" in message:
-        kind, location = f"{worker.library} setting", f"{worker.key}.extra"
+        kind, location = f"{library} setting", f"{library.lower()}.extra"
         return unknown_name(kind, message["name"], message["known"], where=location)
     return InputError(message["what"], where=message.get("where"), hint=message.get("hint"), code=message.get("code"))
 

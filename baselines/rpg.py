@@ -20,13 +20,13 @@ from baselines.rpg_network import Catalogue, ParallelNetwork, decoding_graph
 from harness.core.config_files import ReadyIndex
 from harness.core.seeding import derive_seed, generator
 from harness.data.ragged import RaggedArray
-from harness.generative.config import Section, SemanticConfig
-from harness.generative.decoding.generate import DecodeReport, beam_recall_loss, evenly_spaced
+from harness.generative.config import RankingConfig, Section, SemanticConfig
+from harness.generative.decoding.generate import DecodeReport
 from harness.generative.item_codes import CodeTable
-from harness.generative.models.precision import Precision, autocast
+from harness.generative.models.precision import autocast
 from harness.generative.recipes import RecipeInputs
 from harness.generative.recommender import GenerativeRecommender, Method
-from harness.generative.sequence_models import PrecisionSetting, RandomNetwork, resolve_precision
+from harness.generative.sequence_models import NetworkTrainingConfig, PrecisionSetting, RandomNetwork
 from harness.generative.tasks.batching import Pass
 from harness.generative.tokenizers.base import CodebookConfig, CodesOnlyConfig, Tokenizer
 from harness.generative.tokenizers.kmeans import OPQTokenizer
@@ -69,28 +69,17 @@ class NetworkConfig(Section):
         return self
 
 
-class ParallelTrainingConfig(Section):
+class ParallelTrainingConfig(NetworkTrainingConfig):
     """All next items of a window are targets of one pass through the network."""
 
     targets: int = Field(default=1024, ge=1, description="next items of a step, at most")
     epochs: int = Field(default=100, ge=1, description="passes over all next items, at most")
-    max_steps: int | None = Field(default=None, ge=1, description="an upper bound on optimiser steps; null: none")
     learning_rate: float = Field(default=3e-3, gt=0, description="the peak; then down along a cosine")
     warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps")
     weight_decay: float = Field(default=0.0, ge=0)
-    clip: float = Field(default=1.0, gt=0)
-    choose: Literal["validation", "last"] = Field(
-        default="validation", description="the state that training ends in: the best by ndcg@10 on validation, or last"
-    )
-    every: float = Field(default=2, gt=0, description="passes between two evaluations; at least four evaluations")
-    patience: int = Field(default=10, ge=1, description="evaluations without improvement before training stops")
-    validation_users: int = Field(default=2000, ge=1, description="users of an evaluation, at most")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto: bfloat16 where it is native"
-    )
 
 
-class ParallelDecodeConfig(Section):
+class ParallelDecodeConfig(RankingConfig):
     """Ranking."""
 
     kind: Literal["auto", "exact", "graph"] = Field(
@@ -103,11 +92,6 @@ class ParallelDecodeConfig(Section):
     edges: int = Field(default=100, ge=1, description="graph: neighbours of an item")
     steps: int = Field(default=3, ge=1, description="graph: times that neighbours are scored")
     batch: int = Field(default=128, ge=1, description="users ranked at once")
-    exact_users: int = Field(default=0, ge=0, description="graph: users that are ranked exactly too, for the record")
-    filter_viewed: bool | Literal["auto"] = Field(
-        default="auto",
-        description="no list names an item of its history; auto: where no training sequence repeats an item",
-    )
 
 
 class RPGConfig(CodesOnlyConfig):
@@ -125,20 +109,11 @@ class RPGConfig(CodesOnlyConfig):
         "smoke": {
             "index": {"levels": 4, "size": 8, "rotations": 4},
             "network": {
-                "layers": 1,
-                "width": 32,
-                "heads": 2,
-                "inner": 64,
-                "dropout": 0.1,
-                "attention_dropout": 0.0,
+                "layers": 1, "width": 32, "heads": 2, "inner": 64, "dropout": 0.1, "attention_dropout": 0.0,
                 "temperature": 0.1,
             },
             "training": {
-                "targets": 128,
-                "epochs": 100,
-                "max_steps": 90,
-                "learning_rate": 1e-2,
-                "validation_users": 200,
+                "targets": 128, "epochs": 100, "max_steps": 90, "learning_rate": 1e-2, "validation_users": 200,
                 "precision": "float32",
             },
         },
@@ -148,21 +123,11 @@ class RPGConfig(CodesOnlyConfig):
             "index": {"rotations": 50},
             "network": {"temperature": 0.03},
             "training": {
-                "targets": 1536,
-                "learning_rate": 0.01,
-                "epochs": 150,
-                "warmup": 0.75,
-                "every": 1,
-                "patience": 20,
+                "targets": 1536, "learning_rate": 0.01, "epochs": 150, "warmup": 0.75, "every": 1, "patience": 20,
             },
             "decode": {"kind": "graph", "edges": 200, "filter_viewed": False},
         },
-    }
-
-    def resolved(self, device: str) -> RPGConfig:
-        """With the precision that `auto` stands for on this machine."""
-        training = self.training.model_copy(update={"precision": resolve_precision(self.training.precision, device)})
-        return self.model_copy(update={"training": training})
+    }  # fmt: skip
 
     def own_tokenizer(self) -> Tokenizer:
         settings = self.index.model_dump(include={"levels", "size", "pca", "rotations", "distinct"})
@@ -173,7 +138,6 @@ class ParallelModel(RandomNetwork):
     """`ParallelNetwork` as a sequence model: its prompt is the history itself."""
 
     network: ParallelNetwork
-    precision: Precision
 
     def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
         super().__init__(precision)
@@ -182,7 +146,6 @@ class ParallelModel(RandomNetwork):
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         torch.manual_seed(derive_seed(context.seed, "rpg", "weights"))
         self.network = ParallelNetwork(table, self.config, data.max_history)
-        self.precision = resolve_precision(self._precision, context.device)
 
     def prompt(self, history: np.ndarray) -> list[int]:
         return history.tolist()
@@ -245,22 +208,16 @@ class RPG(GenerativeRecommender[RPGConfig]):
         model = ParallelModel(config.network, config.training.precision)
         return Method(config.item_tokenizer(), model, ParallelTraining(model, config.training), config.decode)
 
-    def _rank(
-        self, requests: Requests, k: int, context: RunContext, *, exact_users: int = 0, resume: bool = False
-    ) -> tuple[Predictions, DecodeReport]:
-        """Ranking takes seconds, so that nothing is kept to resume from."""
-        decode, n_items = self.config.decode, len(self._table.digits)
-        kind = decode.kind if decode.kind != "auto" else "exact" if n_items <= decode.exact_items else "graph"
-        predictions, report = self._lists(requests, k, context, kind)
-        if kind == "graph" and exact_users:
-            rows = evenly_spaced(len(requests), exact_users)
-            exact, _ = self._lists(requests.take(rows), k, context, "exact")
-            report.lost = beam_recall_loss(predictions.items[rows], exact.items)
-        return predictions, report
+    def _is_exact(self, k: int) -> bool:
+        decode = self.config.decode
+        return decode.kind == "exact" or (decode.kind == "auto" and self._table.n_items <= decode.exact_items)
 
     @torch.inference_mode()
-    def _lists(self, requests: Requests, k: int, context: RunContext, kind: str) -> tuple[Predictions, DecodeReport]:
-        """The lists of all users, and how they came about."""
+    def _rank(
+        self, requests: Requests, k: int, context: RunContext, *, exact: bool = False, resume: bool = False
+    ) -> tuple[Predictions, DecodeReport]:
+        """Ranking takes seconds, so that nothing is kept to resume from."""
+        kind = "exact" if exact or self._is_exact(k) else "graph"
         network, precision, batch = self.model.eval(), self.method.model.precision, self.config.decode.batch
         catalogue, without_viewed = Catalogue(self._trie, network.codes), self._record.get("filter_viewed", False)
         histories, report = list(requests.histories), DecodeReport("all", "level", precision, batch, batch, kind)

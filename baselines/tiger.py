@@ -18,13 +18,7 @@ from harness.core.config_files import ReadyIndex
 from harness.generative.config import DecodeConfig, ScoreNormalization, Section, SemanticConfig
 from harness.generative.recipes import PrefixTraining, WindowTraining
 from harness.generative.recommender import GenerativeRecommender, Method
-from harness.generative.sequence_models import (
-    DecoderOnly,
-    EncoderDecoder,
-    NetworkConfig,
-    PrefixTrainingConfig,
-    resolve_precision,
-)
+from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, NetworkConfig, PrefixTrainingConfig
 from harness.generative.tokenizers.base import CodebookConfig, CodesOnlyConfig, RQVAETokenizer, Tokenizer
 from harness.generative.tokenizers.rqvae import RQVAEConfig
 from harness.protocol.recommender import ModelConfig
@@ -38,109 +32,59 @@ _PRODUCT_TEXT = {"fields": ("title", "brand", "categories")}
 VARIANTS: dict[str, dict[str, Any]] = {
     "ours": {},
     "paper": {
-        "user_tokens": 2000,
-        "semantic": _PRODUCT_TEXT,
+        "user_tokens": 2000, "semantic": _PRODUCT_TEXT,
         "index": {"levels": 3, "size": 256, "distinct": "token", "rqvae": {**_PLAIN_RQ, "epochs": 20_000}},
         "training": {
-            "batch": 256,
-            "optimiser": "adafactor",
-            "learning_rate": 0.01,
-            "weight_decay": 0.0,
-            "schedule": "inverse_sqrt",
-            "warmup_steps": 10_000,
-            "max_steps": 200_000,
-            "epochs": 100_000,
-            **_WHOLE,
+            "batch": 256, "optimiser": "adafactor", "learning_rate": 0.01, "weight_decay": 0.0,
+            "schedule": "inverse_sqrt", "warmup_steps": 10_000, "max_steps": 200_000, "epochs": 100_000, **_WHOLE,
         },
         "decode": _WHOLE,
     },
     "letter": {
         "index": {
-            "levels": 4,
-            "size": 256,
-            "distinct": "none",
+            "levels": 4, "size": 256, "distinct": "none",
             "rqvae": {
-                "hidden": (2048, 1024, 512, 256, 128, 64),
-                "sinkhorn": 0.003,
-                "separate": "sinkhorn",
-                "revive": False,
+                "hidden": (2048, 1024, 512, 256, 128, 64), "sinkhorn": 0.003, "separate": "sinkhorn", "revive": False,
                 "epochs": 20_000,
             },
         },
         "training": {
-            "batch": 256,
-            "accumulate": 4,
-            "learning_rate": 5e-4,
-            "weight_decay": 0.01,
-            "warmup": 0.01,
-            "epochs": 200,
-            "every": 1,
-            "patience": 20,
-            **_WHOLE,
+            "batch": 256, "accumulate": 4, "learning_rate": 5e-4, "weight_decay": 0.01, "warmup": 0.01, "epochs": 200,
+            "every": 1, "patience": 20, **_WHOLE,
         },
         "decode": {"beams": 20, **_WHOLE},
     },
     "grid": {
         "index": {
-            "levels": 3,
-            "size": 256,
-            "distinct": "token",
+            "levels": 3, "size": 256, "distinct": "token",
             "rqvae": {**_PLAIN_RQ, "hidden": (256, 128), "latent": 64, "epochs": 300},
         },
         "network": {"dropout": 0.15, "separator": True, "tied": False, "inner_layers": 2},
         "training": {
-            "optimiser": "adam",
-            "batch": 512,
-            "accumulate": 16,
-            "learning_rate": 1e-3,
-            "weight_decay": 1e-4,
-            "schedule": "constant",
-            "max_steps": 320_000,
-            "epochs": 10,
-            "every": 1,
-            "patience": 10,
-            **_LEVEL,
+            "optimiser": "adam", "batch": 512, "accumulate": 16, "learning_rate": 1e-3, "weight_decay": 1e-4,
+            "schedule": "constant", "max_steps": 320_000, "epochs": 10, "every": 1, "patience": 10, **_LEVEL,
         },
         "decode": {"beams": 10, **_LEVEL},
     },
     "rqvr": {
         "semantic": _PRODUCT_TEXT,
-        "index": {
-            "levels": 3,
-            "size": 256,
-            "distinct": "none",
-            "rqvae": {**_PLAIN_RQ, "batch": 640, "epochs": 20_000},
-        },
+        "index": {"levels": 3, "size": 256, "distinct": "none", "rqvae": {**_PLAIN_RQ, "batch": 640, "epochs": 20_000}},
         "network": {"width": 384, "separator": True, "tied": False},
         "training": {
-            "batch": 640,
-            "learning_rate": 1e-3,
-            "weight_decay": 1e-4,
-            "schedule": "inverse_sqrt",
-            "warmup_steps": 10_000,
-            "max_steps": 10_000,
-            "epochs": 100_000,
-            **_LEVEL,
+            "batch": 640, "learning_rate": 1e-3, "weight_decay": 1e-4, "schedule": "inverse_sqrt",
+            "warmup_steps": 10_000, "max_steps": 10_000, "epochs": 100_000, **_LEVEL,
         },
         "decode": {"beams": 64, **_LEVEL},
     },
     "rb3": {
         "user_tokens": 1,
         "index": {
-            "levels": 4,
-            "size": 512,
-            "distinct": "token",
+            "levels": 4, "size": 512, "distinct": "token",
             "rqvae": {**_PLAIN_RQ, "hidden": (2048, 1024, 512, 256), "latent": 128, "epochs": 100},
         },
         "training": {
-            "batch": 256,
-            "learning_rate": 3e-3,
-            "weight_decay": 0.05,
-            "schedule": "constant",
-            "epochs": 150,
-            "every": 1,
-            "patience": 20,
-            **_WHOLE,
+            "batch": 256, "learning_rate": 3e-3, "weight_decay": 0.05, "schedule": "constant", "epochs": 150,
+            "every": 1, "patience": 20, **_WHOLE,
         },
         "decode": {"beams": 50, **_WHOLE},
     },
@@ -148,19 +92,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "index": {"levels": 3, "size": 256, "distinct": "token", "rqvae": _PLAIN_RQ},
         "network": {"layers": 6, "dropout": 0.2},
         "training": {
-            "batch": 64,
-            "learning_rate": 3e-4,
-            "weight_decay": 0.035,
-            "schedule": "cosine",
-            "warmup_steps": 10_000,
-            "epochs": 100,
-            "every": 1,
-            "patience": 20,
-            **_WHOLE,
+            "batch": 64, "learning_rate": 3e-4, "weight_decay": 0.035, "schedule": "cosine", "warmup_steps": 10_000,
+            "epochs": 100, "every": 1, "patience": 20, **_WHOLE,
         },
         "decode": _WHOLE,
     },
-}
+}  # fmt: skip
 
 
 class RQConfig(RQVAEConfig):
@@ -181,7 +118,7 @@ class IndexConfig(Section, CodebookConfig, ReadyIndex):
     rqvae: RQConfig = RQConfig()
 
 
-class RankingConfig(DecodeConfig):
+class TigerDecodeConfig(DecodeConfig):
     """Ranking, scored as in training."""
 
     normalise: ScoreNormalization = Field(
@@ -201,7 +138,7 @@ class TigerConfig(CodesOnlyConfig):
     index: IndexConfig = IndexConfig()
     network: NetworkConfig = NetworkConfig()
     training: PrefixTrainingConfig = PrefixTrainingConfig()
-    decode: RankingConfig = RankingConfig()
+    decode: TigerDecodeConfig = TigerDecodeConfig()
 
     variants: ClassVar[dict[str, dict[str, Any]]] = VARIANTS
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
@@ -209,14 +146,8 @@ class TigerConfig(CodesOnlyConfig):
             "index": {"levels": 2, "size": 8, "rqvae": {"hidden": (32,), "latent": 8, "epochs": 10}},
             "network": {"layers": 1, "width": 32, "heads": 2, "head_width": 16, "inner": 128, "dropout": 0.0},
             "training": {
-                "batch": 32,
-                "epochs": 100,
-                "max_steps": 350,
-                "learning_rate": 3e-3,
-                "weight_decay": 0.0,
-                "validation_users": 200,
-                "precision": "float32",
-                "patience": 2,
+                "batch": 32, "epochs": 100, "max_steps": 350, "learning_rate": 3e-3, "weight_decay": 0.0,
+                "validation_users": 200, "precision": "float32", "patience": 2,
             },
         },
         "cpu": {
@@ -227,14 +158,7 @@ class TigerConfig(CodesOnlyConfig):
         },
         "gpu": {"index": {"rqvae": {"epochs": 1000}}},
         "paper": {"variant": "paper"},
-    }
-
-    @classmethod
-    def of(cls, variant: Variant, **settings: Any) -> TigerConfig:
-        """A variant, with sections of settings above it, as `--set tiger.variant` makes one."""
-        bundle = VARIANTS[variant]
-        merged = {name: _over(bundle.get(name), settings.get(name)) for name in {*bundle, *settings}}
-        return cls.model_validate({"variant": variant, **merged})
+    }  # fmt: skip
 
     @model_validator(mode="after")
     def _histories_are_items(self) -> TigerConfig:
@@ -263,11 +187,6 @@ class TigerConfig(CodesOnlyConfig):
                 raise ValueError("network.head_width must be even for network.kind=decoder: positions are rotary")
         return self
 
-    def resolved(self, device: str) -> TigerConfig:
-        """With the precision that `auto` stands for on this machine."""
-        training = self.training.model_copy(update={"precision": resolve_precision(self.training.precision, device)})
-        return self.model_copy(update={"training": training})
-
     def own_tokenizer(self) -> Tokenizer:
         index = self.index
         return RQVAETokenizer(
@@ -278,13 +197,6 @@ class TigerConfig(CodesOnlyConfig):
             rqvae=index.rqvae,
             semantic=self.semantic,
         )
-
-
-def _over(low: Any, high: Any) -> Any:
-    """`high` above `low`, section by section."""
-    if not isinstance(low, dict) or not isinstance(high, dict):
-        return low if high is None else high
-    return {key: _over(low.get(key), high.get(key)) for key in {*low, *high}}
 
 
 class Tiger(GenerativeRecommender[TigerConfig]):
@@ -332,13 +244,8 @@ class TigerDecoderConfig(TigerConfig):
             "index": {"levels": 2, "size": 8, "rqvae": {"hidden": (32,), "latent": 8, "epochs": 10}},
             "network": {"layers": 1, "width": 32, "heads": 2, "head_width": 16, "inner": 64, "dropout": 0.0},
             "training": {
-                "batch": 64,
-                "epochs": 100,
-                "max_steps": 300,
-                "learning_rate": 1e-2,
-                "validation_users": 200,
-                "precision": "float32",
-                "patience": 2,
+                "batch": 64, "epochs": 100, "max_steps": 300, "learning_rate": 1e-2, "validation_users": 200,
+                "precision": "float32", "patience": 2,
             },
         },
         "cpu": {
@@ -347,7 +254,7 @@ class TigerDecoderConfig(TigerConfig):
             "decode": {"filter_viewed": "auto"},
         },
         "gpu": {"index": {"rqvae": {"epochs": 1000}}, "training": _STEPS},
-    }
+    }  # fmt: skip
 
 
 class TigerDecoder(Tiger):

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from eager.behavior_models import DIN, SASRec
-from eager.index_config import BehaviorConfig
-from harness.core.artifact_cache import CacheEntry, Key
+from eager.behavior_models import DIN, BehaviorConfig, SASRec
+from harness.core.artifact_cache import Key
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed, generator
 from harness.data.dataset import CanonicalOrder
@@ -27,12 +26,10 @@ from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.decoding.generate import evenly_spaced
 from harness.generative.tokenizers.embeddings import (
+    EmbeddingSource,
     ItemVectors,
     Source,
-    artefact,
-    cached,
     check_finite,
-    load_user_vectors,
     unfinished,
     vectors_key,
 )
@@ -45,81 +42,69 @@ from harness.protocol.predictions import Predictions
 from harness.protocol.split import TrainingData
 
 VERSION = "behavior/3"
-SOURCE: Source = "behavior"
 METRIC, DEPTH, AT_ONCE = "ndcg@10", 10, 64
 Encoder = DIN | SASRec
 
 
-def behavior_vectors(data: TrainingData, config: BehaviorConfig, context: RunContext) -> ItemVectors:
-    """Item embedding table of the trained encoder, float32 (n_items, dim); cached in `context.cache`.
+@dataclass(frozen=True)
+class BehaviorEmbeddings(EmbeddingSource[BehaviorConfig]):
+    """Item embedding table of the trained encoder, float32 (n_items, dim). With `choose="validation"` the key covers
+    the validation requests; without validation the last epoch is used."""
 
-    With `choose="validation"` the key covers the validation requests; without validation the last epoch is used.
-    Raises `InputError` for released windows without validation items.
-    """
-    leaking = config.windows == "released"
-    if config.vectors is not None:
-        return load_user_vectors(
-            config.vectors, data, declared=leaking, rows=config.vectors_rows, setting="eager.behavior.vectors_rows"
-        )
-    if leaking and context.validation_items is None:
-        raise InputError("released windows need validation items, and the run has none", where="eager.behavior.windows")
-    order = CanonicalOrder.of((), data.items)
-    rows = _rows(data, order, context.validation_items if leaking else None)
-    key = _key(data, rows, order, config, context)
+    config: BehaviorConfig
 
-    def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
+    name: ClassVar[Source] = "behavior"
+    setting: ClassVar[str] = "eager.behavior"
+
+    @property
+    def leaking(self) -> bool:
+        return self.config.windows == "released"
+
+    def fit(self, data: TrainingData, context: RunContext) -> ItemVectors:
+        """Raises `InputError` for released windows without validation items."""
+        if self.leaking and self.config.vectors is None and context.validation_items is None:
+            message = "released windows need validation items, and the run has none"
+            raise InputError(message, where="eager.behavior.windows")
+        return super().fit(data, context)
+
+    def key(self, data: TrainingData, context: RunContext) -> Key:
+        order, rows = self._rows(data, context)
+        length_prefixed = [np.concatenate([[len(row)], row]) for row in rows]
+        parts = {
+            "method": VERSION,
+            "settings": self.config.model_dump(mode="json", exclude={"vectors", "vectors_rows"}),
+            "rows": fingerprint(np.concatenate(length_prefixed)),
+            "validation": _validation_mark(self.config, order, context),
+            "seed": context.seed,
+            "device": context.device.partition(":")[0],
+        }
+        return vectors_key("behaviour vectors", parts, data.items)
+
+    def make(self, data: TrainingData, context: RunContext) -> tuple[np.ndarray, dict[str, Any], Provenance]:
+        config, (order, rows) = self.config, self._rows(data, context)
+        provenance = Provenance.of(data, VERSION, validation=self.leaking)
         if config.encoder == "graph":
             with context.stage("behaviour vectors"):
                 seed = derive_seed(context.seed, "behavior") % (1 << 32)
                 values = graph_vectors(rows, data.n_items, config.dim, config.graph, seed)
-            return values, {"encoder": "graph"}, Provenance.of(data, VERSION, validation=leaking)
-        folder = unfinished("behavior", key, context)
+            return values, {"encoder": "graph"}, provenance
+        folder = unfinished(self.name, self.key(data, context), context)
         model, details = train_encoder(rows, data.n_items, order, config, replace(context, checkpoint=folder))
         values = model.item.weight[: data.n_items].detach().float().cpu().numpy()
         check_finite(values, "the behaviour encoder")
-        return values, details, Provenance.of(data, VERSION, validation=leaking)
+        return values, details, provenance
 
-    return cached(SOURCE, key, data.items, context, make)
-
-
-def behavior_artefacts(data: TrainingData, config: BehaviorConfig, context: RunContext) -> tuple[CacheEntry, ...]:
-    """The cache entries of `behavior_vectors`, none for vectors from a file. Nothing is computed."""
-    if config.vectors is not None:
-        return ()
-    order = CanonicalOrder.of((), data.items)
-    rows = _rows(data, order, context.validation_items if config.windows == "released" else None)
-    return (artefact(SOURCE, _key(data, rows, order, config, context), context),)
-
-
-@dataclass(frozen=True)
-class BehaviorEmbeddings:
-    """The behaviour source as an `EmbeddingSource`."""
-
-    config: BehaviorConfig
-    name: Source = SOURCE
-
-    def fit(self, data: TrainingData, context: RunContext) -> ItemVectors:
-        """As `behavior_vectors`."""
-        return behavior_vectors(data, self.config, context)
-
-    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
-        """Empty for vectors from a file."""
-        return behavior_artefacts(data, self.config, context)
-
-
-def _key(
-    data: TrainingData, rows: list[np.ndarray], order: CanonicalOrder, config: BehaviorConfig, context: RunContext
-) -> Key:
-    length_prefixed = [np.concatenate([[len(row)], row]) for row in rows]
-    parts = {
-        "method": VERSION,
-        "settings": config.model_dump(mode="json", exclude={"vectors", "vectors_rows"}),
-        "rows": fingerprint(np.concatenate(length_prefixed)),
-        "validation": _validation_mark(config, order, context),
-        "seed": context.seed,
-        "device": context.device.partition(":")[0],
-    }
-    return vectors_key("behaviour vectors", parts, data.items)
+    def _rows(self, data: TrainingData, context: RunContext) -> tuple[CanonicalOrder, list[np.ndarray]]:
+        """Training rows under canonical ids, sorted; with released windows each ends with the user's validation item,
+        where there is one."""
+        order = CanonicalOrder.of((), data.items)
+        rows = [order.item_ranks[row] for row in data.sequences]
+        if self.leaking and context.validation_items is not None:
+            rows = [
+                np.append(row, order.item_ranks[item]) if item >= 0 else row
+                for row, item in zip(rows, context.validation_items, strict=True)
+            ]
+        return order, sorted((row for row in rows if len(row)), key=lambda row: row.tolist())
 
 
 def train_encoder(
@@ -200,17 +185,6 @@ def _validate(model: Encoder, order: CanonicalOrder, validation: Validation, con
     ]
     scores = np.concatenate(parts)[:, ranks]
     return validation.score(Predictions.best(requests.cases, scores, DEPTH))[METRIC]
-
-
-def _rows(data: TrainingData, order: CanonicalOrder, held_out: np.ndarray | None) -> list[np.ndarray]:
-    """Training rows under canonical ids, sorted; with `held_out` (n_users,) each ends with that item, where >= 0."""
-    rows = [order.item_ranks[row] for row in data.sequences]
-    if held_out is not None:
-        rows = [
-            np.append(row, order.item_ranks[item]) if item >= 0 else row
-            for row, item in zip(rows, held_out, strict=True)
-        ]
-    return sorted((row for row in rows if len(row)), key=lambda row: row.tolist())
 
 
 def _validation_mark(config: BehaviorConfig, order: CanonicalOrder, context: RunContext) -> str | None:

@@ -1,4 +1,6 @@
-"""SASRec (Kang & McAuley, ICDM 2018) as behaviour encoder, with softmax over the catalogue at every position.
+"""The settings of the behaviour encoder, and its models.
+
+SASRec (Kang & McAuley, ICDM 2018) as behaviour encoder, with softmax over the catalogue at every position.
 
 DIN (Zhou et al., KDD 2018) as the paper's behaviour encoder: attention over windows of the history.
 
@@ -13,19 +15,62 @@ one small product a pair instead of four.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
+from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
-from eager.index_config import BehaviorConfig
 from harness.data.ragged import RaggedArray
+from harness.generative.config import VectorsConfig
+from harness.generative.tokenizers.item_graph import GraphConfig
 
 WINDOWS = (5, 4, 2, 2, 1, 1, 1, 1, 1, 1)  # items of each window, oldest first
 HISTORY = sum(WINDOWS)
 CANDIDATES, USERS = 256, 32  # scored at once when all items are
+LEAK = (
+    "eager.behavior.windows=released: the behaviour encoder is trained on the validation items "
+    "(as in the released EAGER-LLM code)"
+)
+
+
+class BehaviorConfig(VectorsConfig):
+    """The behaviour encoder: the paper's DIN, a SASRec, or `graph`, which trains nothing; the fields from `dim` on are
+    of DIN and SASRec unless they say so."""
+
+    encoder: Literal["din", "sasrec", "graph"] = "din"
+    graph: GraphConfig = GraphConfig()
+    windows: Literal["clean", "released"] = Field(
+        default="clean",
+        description="source of training windows: training rows, or, as in the released code, rows that end with the "
+        "validation item (a leak, marked in every record and table)",
+    )
+    choose: Literal["validation", "last"] = Field(
+        default="validation", description="the epoch with the best ndcg@10 on validation, or the last"
+    )
+    patience: int = Field(default=3, ge=1, description="epochs without improvement before training stops")
+    validation_users: int = Field(default=500, ge=1, description="maximum number of validation users")
+    dim: int = Field(default=64, ge=2, description="dimensions of an item vector")
+    epochs: int = Field(default=20, ge=1, description="maximum number of passes over all training windows")
+    batch: int = Field(default=64, ge=1, description="batch size in windows")
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    window: int = Field(default=21, ge=2, description="sasrec: items of a training window")
+    layers: int = Field(default=2, ge=1, description="sasrec: transformer blocks")
+    heads: int = Field(default=2, ge=1, description="sasrec: attention heads")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="sasrec: of the full softmax")
+    negatives: int = Field(default=60, ge=1, description="din: negatives of each target")
+    samples: int | None = Field(default=None, ge=1, description="din: random targets of an epoch; null: all")
+
+    @model_validator(mode="after")
+    def _heads_share_dimensions(self) -> Self:
+        if self.encoder == "sasrec" and self.vectors is None and self.dim % self.heads:
+            raise ValueError(f"{self.dim} dimensions (dim) cannot be shared by {self.heads} heads")
+        return self
 
 
 class SASRec(nn.Module):
@@ -186,27 +231,22 @@ class DIN(nn.Module):
 
 def every_target(rows: RaggedArray, n_items: int) -> np.ndarray:
     """Every item but the first of a row is a target once."""
-    return _up_to(rows, np.flatnonzero(_places(rows) > 0), n_items)
+    return _up_to(rows, np.flatnonzero(rows.places() > 0), n_items)
 
 
 def released(rows: RaggedArray, n_items: int) -> np.ndarray:
     """The released code's windows: one of a row's last 20 items, then further ones that slide back while 20 remain. A
     shorter row gives a single window."""
-    long = np.flatnonzero(_places(rows) >= HISTORY)
+    long = np.flatnonzero(rows.places() >= HISTORY)
     short = (rows.lengths > 1) & (rows.lengths <= HISTORY)
     return _up_to(rows, np.append(long, rows.offsets[1:][short] - 1), n_items)
-
-
-def _places(rows: RaggedArray) -> np.ndarray:
-    """The place of each value in its row."""
-    return np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
 
 
 def _up_to(rows: RaggedArray, ends: np.ndarray, n_items: int) -> np.ndarray:
     """The last 19 + 1 items of a row up to each of the places `ends` in `rows.values`, left-padded with n_items."""
     long = np.pad(rows.values, (HISTORY, 1), constant_values=n_items)
     table = sliding_window_view(long, HISTORY + 1)[ends]
-    table[np.arange(HISTORY + 1) < HISTORY - _places(rows)[ends, None]] = n_items
+    table[np.arange(HISTORY + 1) < HISTORY - rows.places()[ends, None]] = n_items
     return table
 
 

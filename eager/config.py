@@ -15,20 +15,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from eager.behavior_encoder import BehaviorEmbeddings
-from eager.index_config import LEAK, BehaviorConfig, IndexConfig
-from eager.tree_tokenizer import DualSourceTokenizer
+from eager.behavior_models import LEAK, BehaviorConfig
+from eager.tree_tokenizer import DualSourceTokenizer, IndexConfig
 from harness.generative import config as profiles
-from harness.generative.config import (
-    CPU,
-    SMOKE,
-    InstructConfig,
-    Section,
-    SemanticConfig,
-    StageConfig,
-    given_files,
-    with_settings,
-)
-from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, TokenizedConfig, Tokenizer
+from harness.generative.config import CPU, SMOKE, InstructConfig, Section, SemanticConfig, StageConfig, with_settings
+from harness.generative.tokenizers.base import TokenizedConfig, Tokenizer
+from harness.generative.tokenizers.embeddings import EmbeddingSource, TextEmbeddings
 from harness.protocol.split import TrainingData
 
 PAPER: dict[str, Any] = profiles.with_settings(
@@ -54,39 +46,23 @@ PAPER: dict[str, Any] = profiles.with_settings(
 SMALL: dict[str, Any] = with_settings(
     CPU,
     backbone={
-        "name": "random-llama",
-        "layers": 2,
-        "width": 256,
-        "dropout": 0.3,
-        "residual_dropout": 0.3,
-        "tied_codes": True,
+        "name": "random-llama", "layers": 2, "width": 256, "dropout": 0.3, "residual_dropout": 0.3, "tied_codes": True,
     },
     behavior={"encoder": "graph"},
     index={"sources": ("behavior", "semantic"), "levels": ("behavior", "semantic"), "leaf_tokens": "own"},
     tasks={"item2index": 0.0, "index2item": 0.0, "fusionseqrec": 0.0, "itemsearch": 0.0, "preferenceobtain": 0.0},
     walks={"share": 0.3, "text": 0.3},
     tuning={
-        "epochs": 20,
-        "item_targets": 250,
-        "average": 0.998,
-        "max_steps": None,
-        "normalise": "children",
-        "choose": "validation",
-        "patience": 10,
-        "validation_users": 5000,
+        "epochs": 20, "item_targets": 250, "average": 0.998, "max_steps": None, "normalise": "children",
+        "choose": "validation", "patience": 10, "validation_users": 5000,
     },
     annealing={
-        "enabled": False,
-        "max_steps": 200,
-        "epochs": 100,
-        "targets": 160,
-        "learning_rate": 3e-4,
-        "code_rate": 3e-4,
+        "enabled": False, "max_steps": 200, "epochs": 100, "targets": 160, "learning_rate": 3e-4, "code_rate": 3e-4,
         "normalise": "children",
     },
     decode={"normalise": "children"},
     comprehension={"items": 0},
-)
+)  # fmt: skip
 
 
 class ContrastConfig(Section):
@@ -187,8 +163,7 @@ class EagerConfig(TokenizedConfig, InstructConfig):
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors, a ready index and generated texts, where they are named."""
-        behavior = given_files(self.behavior.vectors, data, self.behavior.vectors_rows)
-        return tuple(dict.fromkeys((*behavior, *super().files(data))))
+        return tuple(dict.fromkeys((*self.behavior.files(data), *super().files(data))))
 
     def stages(self) -> dict[str, StageConfig]:
         return super().stages() | ({"annealing": self.annealing} if self.annealing.enabled else {})

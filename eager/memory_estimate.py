@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eager.config import EagerConfig
-from eager.index_config import PAPER_K
+from eager.tree_tokenizer import PAPER_K
 from harness.core.seeding import generator
 from harness.generative.config import StageConfig
 from harness.generative.models.backbone import blank_backbone

@@ -34,8 +34,8 @@ from harness.generative.recipes import Alignment, InstructionTuning, RecipeInput
 from harness.generative.recommender import LanguageModelRecommender, Method
 from harness.generative.sequence_models import LanguageModel
 from harness.generative.tasks.batching import Tasks
+from harness.generative.tokenizers.base import Vectors
 from harness.generative.tokenizers.embeddings import Source
-from harness.generative.tokenizers.index import Vectors
 from harness.generative.tokenizers.item_graph import ItemWalks
 from harness.generative.training.losses import NO_ITEM
 from harness.generative.training.stages import StageInputs, run_stage
@@ -89,8 +89,8 @@ class Contrast(nn.Module):
         for source, weight in self.weights.items() if len(states) else ():
             vectors = self.get_buffer(f"vectors_{source}")
             projected = functional.normalize(self.projectors[source](states.float()).float(), dim=-1)
-            chosen = released_info_nce if self.released else info_nce
-            total = total + weight * chosen(projected, vectors, items, samples, self.config.temperature)
+            term = info_nce(projected, vectors, items, samples, self.config.temperature, released=self.released)
+            total = total + weight * term
         return total
 
     def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,23 +99,23 @@ class Contrast(nn.Module):
 
 
 def info_nce(
-    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, samples: torch.Tensor, temperature: float
+    projected: torch.Tensor,
+    vectors: torch.Tensor,
+    items: torch.Tensor,
+    samples: torch.Tensor,
+    temperature: float,
+    *,
+    released: bool = False,
 ) -> torch.Tensor:
-    """Mean InfoNCE; `projected` (n, dim) and `vectors` (n_items, dim) have unit rows."""
-    positive = (projected * vectors[items]).sum(-1, keepdim=True)
+    """Mean InfoNCE; `projected` (n, dim) and `vectors` (n_items, dim) have unit rows. `released`: the released code's,
+    with all sampled negatives, and similarity 1 as the positive of rows with `NO_ITEM`."""
+    positive = (projected * vectors[items.clamp(min=0)]).sum(-1, keepdim=True)
     negative = projected @ vectors[samples].T
-    negative = negative.masked_fill(samples[None] == items[:, None], float("-inf"))
+    if released:
+        positive = torch.where((items == NO_ITEM)[:, None], torch.ones_like(positive), positive)
+    else:
+        negative = negative.masked_fill(samples[None] == items[:, None], float("-inf"))
     logits = torch.cat([positive, negative], dim=-1) / temperature
-    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
-
-
-def released_info_nce(
-    projected: torch.Tensor, vectors: torch.Tensor, items: torch.Tensor, samples: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """The released code's InfoNCE: all sampled negatives, and similarity 1 as the positive of rows with `NO_ITEM`."""
-    aimed = (projected * vectors[items.clamp(min=0)]).sum(-1, keepdim=True)
-    positive = torch.where((items == NO_ITEM)[:, None], torch.ones_like(aimed), aimed)
-    logits = torch.cat([positive, projected @ vectors[samples].T], dim=-1) / temperature
     return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 
@@ -152,13 +152,7 @@ class EagerLLM(LanguageModelRecommender[EagerConfig]):
         recipe = InstructionTuning(
             model, config, (Alignment(), Annealing(config.annealing)), self._contrast, self._walks
         )
-        return Method(
-            config.item_tokenizer(),
-            model,
-            recipe,
-            config.decode,
-            config.extra_sources(),
-        )
+        return Method(config.item_tokenizer(), model, recipe, config.decode, config.extra_sources())
 
     def estimate(self, data: TrainingData | None, device: str) -> dict[str, Any]:
         return estimate(self.config, data, device)

@@ -12,33 +12,113 @@ Items are numbered by raw ids, so that equal vectors give equal codes for any or
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from scipy.optimize import linear_sum_assignment
 
 from eager.behavior_encoder import BehaviorEmbeddings
-from eager.index_config import LEAK, BehaviorConfig, IndexConfig
+from eager.behavior_models import LEAK, BehaviorConfig
+from harness.core.config_files import ReadyIndex
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed, generator
 from harness.data.dataset import CanonicalOrder
 from harness.errors import InputError
-from harness.generative.config import SemanticConfig, given_files
+from harness.generative.config import Section, SemanticConfig
 from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.base import EmbeddingSource, TextEmbeddings, Tokenizer
-from harness.generative.tokenizers.embeddings import Source
-from harness.generative.tokenizers.index import SourceIndex, Vectors, centred, index_file, ready_index
+from harness.generative.tokenizers.base import ItemIndex, Tokenizer, Vectors, centred, index_file, ready_index
+from harness.generative.tokenizers.embeddings import EmbeddingSource, TextEmbeddings, check_finite
 from harness.generative.tokenizers.kmeans import assign_with_sizes, balanced_kmeans, squared_distances
-from harness.generative.tokenizers.rqvae import rqvae_codes
+from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
 from harness.generative.training.checkpoint import Checkpointer
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
 VERSION, FILE = "index/2", "eager.index.file"
+PAPER_K = 256  # tokens of a level, in the paper's trees and in RQ-VAE codes
+Source = Literal["semantic", "behavior"]
+
+
+def smallest_k(n_items: int, height: int) -> int:
+    """The smallest k with k^height >= n_items (at least 2).
+
+    >>> smallest_k(1682, 2), smallest_k(9922, 2), smallest_k(8, 3)
+    (42, 100, 2)
+    """
+    k = max(2, round(n_items ** (1 / height)) - 1)
+    while k**height < n_items:
+        k += 1
+    return k
+
+
+class IndexConfig(Section, ReadyIndex):
+    """Vectors to item codes: one tree (or RQ-VAE) a source, the codes joined in the order of `sources`."""
+
+    kind: Literal["tree", "random", "rqvae", "file"] = Field(
+        default="tree", description="balanced trees; random codes of the same shape; RQ-VAE codes; an index file"
+    )
+    sources: tuple[Source, ...] = Field(
+        default=("semantic", "behavior"), min_length=1, description="one or both, in the order of their tokens"
+    )
+    levels: tuple[Source, ...] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=8,
+        description="kind=tree: one tree instead of one a source; these sources split its levels in turn, one token a "
+        "level, so that all of them decide a short code; null: a tree a source",
+    )
+    k: int | None = Field(
+        default=None,
+        ge=2,
+        description="tokens of a level; null: the smallest that fits the catalogue (tree, random), with "
+        "leaf_tokens=own 256 or, if that is less, a quarter of the items, where they fit; 256 (rqvae)",
+    )
+    height: int = Field(default=2, ge=1, le=8, description="levels of a source's tree, tokens of a source")
+    order: Literal["clustered", "released"] = Field(
+        default="clustered",
+        description="numbering below the first level: by shared residual centres, or arbitrary as released",
+    )
+    leaf_tokens: Literal["shared", "own"] = Field(
+        default="shared",
+        exclude_if=lambda value: value == "shared",  # the keys of older runs stay
+        description="kind=tree, random: tokens of a tree's last level; shared: `k`, the same under all parents; own: "
+        "one for each item",
+    )
+    rqvae: RQVAEConfig = RQVAEConfig()
+
+    @model_validator(mode="after")
+    def _levels_are_of_a_tree(self) -> IndexConfig:
+        if self.levels is not None and self.kind != "tree":
+            raise ValueError(f"index.levels is for index.kind=tree, not {self.kind}")
+        return self
+
+    @property
+    def own_leaves(self) -> bool:
+        """Whether the last level of each tree has a token for each item."""
+        return self.leaf_tokens == "own" and self.kind in ("tree", "random")
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Levels of each tree, in the order of the tokens."""
+        return (self.height,) * len(self.sources) if self.levels is None else (len(self.levels),)
+
+    def tokens_of_level(self, n_items: int) -> int:
+        """Tokens of a level for this catalogue; the last level has others with own leaf tokens."""
+        if self.k is not None or self.kind == "rqvae":
+            return self.k or PAPER_K
+        smallest = smallest_k(n_items, self.heights[0])
+        return max(smallest, min(PAPER_K, n_items // 4)) if self.own_leaves else smallest
+
+    def needed_sources(self) -> tuple[Source, ...]:
+        """The sources of item vectors that the codes need, without repeats, in the order of their tokens."""
+        if self.kind not in ("tree", "rqvae"):
+            return ()
+        return self.sources if self.levels is None else tuple(dict.fromkeys(self.levels))
 
 
 def check_size(n_items: int, k: int, height: int) -> None:
@@ -67,55 +147,37 @@ def random_codes(n_items: int, k: int, height: int, *, seed: int) -> np.ndarray:
 
 
 def tree_codes(vectors: np.ndarray, k: int, height: int, *, order: str, seed: int) -> np.ndarray:
-    """Codes of all items, int64 (n_items, height), digits in 0..k-1, unique rows.
-
-    `vectors` is (n_items, dim). `order` is `clustered` or `released`. Raises `InputError` for vectors that are not
-    finite and for a tree too small for the items.
-    """
-    n = len(vectors)
-    if vectors.ndim != 2 or not np.isfinite(vectors).all():
-        raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
-    check_size(n, k, height)
-    rng = generator(seed, "tree")
-    codes = np.zeros((n, height), dtype=np.int64)
-    node = np.zeros(n, dtype=np.int64)  # current node of each item
-    residual = vectors.astype(np.float32)
-    for level in range(height):
-        if order == "clustered" and level > 0:
-            digits, residual = _shared_split(residual, node, k, k ** (height - level - 1), rng)
-        elif level > 0 and level == height - 1:
-            digits = _list_order(node)
-        else:
-            digits, residual = _own_split(residual, node, k, rng)
-        codes[:, level] = digits
-        node = np.unique(node * k + digits, return_inverse=True)[1]  # renumbered, so that no height overflows
-    return codes
+    """`fused_codes` of one source, `vectors` (n_items, dim), by a tree of `height` levels."""
+    return fused_codes({"": vectors}, ("",) * height, k, order=order, seed=seed)
 
 
 def fused_codes(
     vectors: Mapping[str, np.ndarray], levels: Sequence[str], k: int, *, order: str, seed: int
 ) -> np.ndarray:
-    """Codes of one tree whose level `l` is split by the vectors of source `levels[l]`, int64 (n_items, levels), unique
-    rows. Each of `vectors` is (n_items, dim); a source that splits several levels continues with the residuals
-    of its last one. Below the root, nodes share the centres of a level (`clustered`) or have their own.
+    """Codes of all items, int64 (n_items, levels), digits in 0..k-1, unique rows, by a tree whose level `l` is split by
+    the vectors of source `levels[l]`. Each of `vectors` is (n_items, dim); a source that splits several levels
+    continues with the residuals of its last one. `order`: below the root, nodes share the centres of a level
+    (`clustered`) or have their own (`own`); `released`: the latter, and the last level numbers items in their order.
 
-    Raises `InputError` as `tree_codes` does.
+    Raises `InputError` for vectors that are not finite and for a tree too small for the items.
     """
     residuals = {source: values.astype(np.float32) for source, values in vectors.items()}
-    if any(values.ndim != 2 or not np.isfinite(values).all() for values in residuals.values()):
-        raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
-    n = len(next(iter(residuals.values())))
+    for values in residuals.values():
+        check_finite(values, "item vectors")
+    n, last = len(next(iter(residuals.values()))), len(levels) - 1
     check_size(n, k, len(levels))
     rng = generator(seed, "tree")
     codes = np.zeros((n, len(levels)), dtype=np.int64)
-    node = np.zeros(n, dtype=np.int64)
+    node = np.zeros(n, dtype=np.int64)  # current node of each item
     for level, source in enumerate(levels):
         if order == "clustered" and level > 0:
-            split = _shared_split(residuals[source], node, k, k ** (len(levels) - level - 1), rng)
+            split = _shared_split(residuals[source], node, k, k ** (last - level), rng)
+        elif order == "released" and level == last > 0:
+            split = _list_order(node), residuals[source]
         else:
             split = _own_split(residuals[source], node, k, rng)
         codes[:, level], residuals[source] = split
-        node = np.unique(node * k + codes[:, level], return_inverse=True)[1]
+        node = np.unique(node * k + codes[:, level], return_inverse=True)[1]  # renumbered, so that no height overflows
     return codes
 
 
@@ -157,58 +219,43 @@ def _members(node: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(node[order])) + 1)
 
 
-def needed_sources(config: IndexConfig) -> tuple[Source, ...]:
-    """The sources of item vectors that the codes need."""
-    return config.used_sources() if config.kind in ("tree", "rqvae") else ()
-
-
-def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, context: RunContext) -> SourceIndex:
-    """Codes of the catalogue from `vectors` of `needed_sources`; every kind but `file`."""
-    if config.levels is not None:
-        return _fused_index(data, vectors, config.levels, config, context)
+def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, context: RunContext) -> ItemIndex:
+    """Codes of the catalogue from `vectors` of `needed_sources`; every kind but `file`. With `levels` one tree, whose
+    levels are split by these sources; else a tree a source."""
     k, order = config.tokens_of_level(data.n_items), CanonicalOrder.of((), data.items)
-    parts, details = [], []
-    for source in config.sources:
+    needed = config.needed_sources()
+    values: dict[Source, np.ndarray] = {source: vectors[source].values[order.items] for source in needed}
+    parts, details = [], {}
+    if config.levels is not None:
+        seed = derive_seed(context.seed, "index", *config.levels)
+        directions = {source: centred(each) for source, each in values.items()}
+        mark = fingerprint(VERSION, *directions.values(), k, list(config.levels), config.order, seed)
+        own = "clustered" if config.order == "clustered" else "own"
+        make = partial(fused_codes, directions, config.levels, k, order=own, seed=seed)
+        parts.append(Checkpointer(context.checkpoint, "index levels", mark).array(make))
+        details["levels"] = list(config.levels)
+    for source in config.sources if config.levels is None else ():
         seed = derive_seed(context.seed, "index", source)
         if config.kind == "random":
             digits = random_codes(data.n_items, k, config.height, seed=seed)
         elif config.kind == "tree":
-            values = centred(vectors[source].values[order.items])
-            mark = fingerprint(VERSION, values, k, config.height, config.order, seed)
-            make = partial(tree_codes, values, k, config.height, order=config.order, seed=seed)
+            direction = centred(values[source])
+            mark = fingerprint(VERSION, direction, k, config.height, config.order, seed)
+            make = partial(tree_codes, direction, k, config.height, order=config.order, seed=seed)
             digits = Checkpointer(context.checkpoint, f"index {source}", mark).array(make)
         else:
-            rq_codes = rqvae_codes(
-                vectors[source].values[order.items], config.height, k, config.rqvae, context, f"rqvae {source}"
-            )
-            digits = rq_codes.digits
-            details.append({"source": source, **rq_codes.record()})
-        parts.append(_leaf_tokens(digits, config)[order.item_ranks])
-    is_named = config.kind != "random"
-    provenances = [vectors[source].provenance for source in needed_sources(config)]
-    return SourceIndex(
-        table=_joined(parts, k, config),
-        blocks=tuple((source if is_named else None, config.height) for source in config.sources),
-        provenance=Provenance.joined(VERSION, *provenances),
-        details={"kind": config.kind, **({"rqvae": details} if details else {})},
-    )
-
-
-def _fused_index(
-    data: TrainingData, vectors: Vectors, levels: tuple[Source, ...], config: IndexConfig, context: RunContext
-) -> SourceIndex:
-    """Codes of one tree whose levels are split by the sources `levels`, one token each."""
-    k, order = config.tokens_of_level(data.n_items), CanonicalOrder.of((), data.items)
-    values = {source: centred(vectors[source].values[order.items]) for source in config.used_sources()}
-    seed = derive_seed(context.seed, "index", *levels)
-    mark = fingerprint(VERSION, *values.values(), k, list(levels), config.order, seed)
-    make = partial(fused_codes, values, levels, k, order=config.order, seed=seed)
-    digits = Checkpointer(context.checkpoint, "index levels", mark).array(make)
-    return SourceIndex(
-        table=_joined([_leaf_tokens(digits, config)[order.item_ranks]], k, config),
-        blocks=tuple((source, 1) for source in levels),
-        provenance=Provenance.joined(VERSION, *(vectors[source].provenance for source in config.used_sources())),
-        details={"kind": config.kind, "levels": list(levels)},
+            codes = rqvae_codes(values[source], config.height, k, config.rqvae, context, f"rqvae {source}")
+            digits = codes.digits
+            details.setdefault("rqvae", []).append({"source": source, **codes.record()})
+        parts.append(digits)
+    blocks: list[tuple[Source | None, int]] = [(source, 1) for source in config.levels or ()]
+    if config.levels is None:
+        blocks = [(None if config.kind == "random" else source, config.height) for source in config.sources]
+    return ItemIndex(
+        table=_joined([_leaf_tokens(digits, config)[order.item_ranks] for digits in parts], k, config),
+        blocks=tuple(blocks),
+        provenance=Provenance.joined(VERSION, *(vectors[source].provenance for source in needed)),
+        details={"kind": config.kind, **details},
     )
 
 
@@ -244,7 +291,7 @@ class DualSourceTokenizer(Tokenizer):
 
     def sources(self) -> tuple[EmbeddingSource, ...]:
         """In a fixed order, independent of the order of tokens."""
-        used = needed_sources(self.index)
+        used = self.index.needed_sources()
         text = (TextEmbeddings(self.semantic or SemanticConfig()),) if "semantic" in used else ()
         behavior = (BehaviorEmbeddings(self.behavior or BehaviorConfig()),) if "behavior" in used else ()
         return (*text, *behavior)
@@ -254,26 +301,27 @@ class DualSourceTokenizer(Tokenizer):
         if self.index.kind in ("tree", "random"):
             check_size(data.n_items, self.index.tokens_of_level(data.n_items), self.index.heights[0])
 
-    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> SourceIndex:
+    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
         """Raises `InputError` for an invalid index file, or one made from held-out rows without a declared leak."""
         if self.index.kind == "file":
             path = index_file(self.index.file, data, FILE)
-            return SourceIndex.of(ready_index(path, data, declared=bool(self.leaks())), self.index.sources[0])
+            index = ready_index(path, data, declared=bool(self.leaks()))
+            return replace(index, blocks=((self.index.sources[0], index.table.levels),))
         return build_index(data, vectors, self.index, context)
 
     def reads_text(self) -> bool:
-        return "semantic" in needed_sources(self.index) and (self.semantic is None or self.semantic.vectors is None)
+        return "semantic" in self.index.needed_sources() and (self.semantic is None or self.semantic.vectors is None)
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         if self.index.kind == "file":
             return (index_file(self.index.file, data, FILE),)
         paths: tuple[Path, ...] = ()
         for source, config in (("semantic", self.semantic), ("behavior", self.behavior)):
-            if config is not None and source in needed_sources(self.index):
-                paths += given_files(config.vectors, data, config.vectors_rows)
+            if config is not None and source in self.index.needed_sources():
+                paths += config.files(data)
         return paths
 
     def leaks(self) -> tuple[str, ...]:
         """Behaviour vectors of released windows contain validation items; an index file may be made of them."""
-        used = self.index.kind == "file" or "behavior" in needed_sources(self.index)
+        used = self.index.kind == "file" or "behavior" in self.index.needed_sources()
         return (LEAK,) if used and self.behavior is not None and self.behavior.windows == "released" else ()

@@ -227,7 +227,7 @@ MODELS = (
     ModelEntry(
         "p5-cid",
         "generative",
-        "baselines.p5cid:P5CID",
+        "baselines.letter:P5CID",
         "a decoder over codes by recursive spectral clustering of item co-occurrence",
         "Hua et al., SIGIR-AP 2023, arXiv 2305.06569",
         "p5cid",
@@ -244,7 +244,7 @@ MODELS = (
     ModelEntry(
         "eager",
         "generative",
-        "eager.two_stream.method:Eager",
+        "eager.two_stream:Eager",
         "one encoder and two decoders, of behaviour codes and of semantic codes, ranked by confidence",
         "Wang et al., KDD 2024, arXiv 2406.14017",
         "eager_kdd",

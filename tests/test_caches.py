@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from eager import behavior_encoder
-from eager.behavior_encoder import behavior_artefacts, behavior_vectors
-from eager.index_config import BehaviorConfig
+from eager.behavior_encoder import BehaviorEmbeddings
+from eager.behavior_models import BehaviorConfig
 from harness.data import local_store
 from harness.data.dataset import Dataset, ItemText
 from harness.errors import InputError
@@ -23,7 +23,7 @@ from harness.generative.models import backbone
 from harness.generative.models.backbone import EMBEDDED as SMOLLM
 from harness.generative.models.backbone import backbone_artefacts
 from harness.generative.tokenizers import embeddings
-from harness.generative.tokenizers.embeddings import semantic_artefacts, semantic_vectors
+from harness.generative.tokenizers.embeddings import TextEmbeddings
 from harness.generative.tokenizers.item_graph import GraphConfig
 from harness.generative.tokenizers.text_encoder import encoder_folder
 from harness.protocol.context import RunContext
@@ -42,7 +42,7 @@ def texts(**changes: Any) -> Split:
 
 
 def text_mark(split: Split, config: SemanticConfig, context: RunContext) -> str:
-    (result,) = semantic_artefacts(split.train, config, context)
+    (result,) = TextEmbeddings(config).cache_entries(split.train, context)
     return result.key.digest
 
 
@@ -93,7 +93,7 @@ BEHAVIOUR_SETTINGS: dict[str, Any] = {
 
 
 def behaviour_mark(split: Split, config: BehaviorConfig, context: RunContext) -> str:
-    (result,) = behavior_artefacts(split.train, config, context)
+    (result,) = BehaviorEmbeddings(config).cache_entries(split.train, context)
     return result.key.digest
 
 
@@ -159,8 +159,8 @@ def test_damaged_vectors_are_made_again(
 
     def ask() -> np.ndarray:
         if source == "semantic":
-            return semantic_vectors(split.train, SemanticConfig(), context).values
-        return behavior_vectors(split.train, quick, context).values
+            return TextEmbeddings(SemanticConfig()).fit(split.train, context).values
+        return BehaviorEmbeddings(quick).fit(split.train, context).values
 
     first = ask()
     (file,) = (context.cache / "vectors").glob("*.npy")

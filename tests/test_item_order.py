@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 from baselines.lcrec import LCRec, LCRecConfig
-from baselines.letter import LetterTiger, LetterTigerConfig
-from baselines.p5cid import P5CID, P5CIDConfig
+from baselines.letter import P5CID, LetterTiger, LetterTigerConfig, P5CIDConfig
 from baselines.rpg import RPG, RPGConfig
 from baselines.tiger import Tiger, TigerConfig
-from eager.behavior_encoder import behavior_vectors
+from eager.behavior_encoder import BehaviorEmbeddings
+from eager.behavior_models import BehaviorConfig
 from eager.config import EagerConfig
-from eager.index_config import BehaviorConfig
 from eager.method import EagerLLM
 from harness.core import timer
 from harness.data import local_store
@@ -28,7 +27,7 @@ from harness.data.export import export
 from harness.data.loading import read_folder
 from harness.generative.config import SemanticConfig
 from harness.generative.tokenizers import embeddings, text_encoder
-from harness.generative.tokenizers.embeddings import semantic_vectors
+from harness.generative.tokenizers.embeddings import TextEmbeddings
 from harness.protocol.context import Reporter, RunContext, SilentReporter
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Split, split
@@ -84,11 +83,11 @@ RQVAE = {"hidden": [16], "latent": 4, "epochs": 3, "batch": 32}
 
 def behaviour(**changes: Any) -> Callable[[Split, RunContext], np.ndarray]:
     config = BehaviorConfig.model_validate({**SMALL, "choose": "last", **changes})
-    return lambda value, context: behavior_vectors(value.train, config, context).values
+    return lambda value, context: BehaviorEmbeddings(config).fit(value.train, context).values
 
 
 def text(value: Split, context: RunContext) -> np.ndarray:
-    return semantic_vectors(value.train, SemanticConfig(), context).values
+    return TextEmbeddings(SemanticConfig()).fit(value.train, context).values
 
 
 def eager_codes(**index: Any) -> Callable[[Split, RunContext], np.ndarray]:

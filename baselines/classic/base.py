@@ -166,6 +166,24 @@ def _packed(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, 
     return listed, np.where(listed == NO_ITEM, 0.0, np.take_along_axis(scores, order, axis=1))
 
 
+def nearest_items(
+    similarity: Callable[[np.ndarray], sparse.csr_array], n_items: int, neighbours: int, context: RunContext
+) -> dict[str, np.ndarray]:
+    """The most similar others of each item, as the arrays `item`, `near` and `similarity`, all of shape (pairs,).
+    `similarity(block)` has the rows of the items `block`, (len(block), n_items)."""
+    parts = []
+    with context.stage("similarities", total=n_items) as stage:
+        for start in range(0, n_items, ITEMS):
+            block = np.arange(start, min(start + ITEMS, n_items))
+            rows = similarity(block)
+            rows.data[np.repeat(block, np.diff(rows.indptr)) == rows.indices] = -np.inf  # no item is its own neighbour
+            near, values = best_of_rows(rows, neighbours)
+            saved = (near != NO_ITEM) & (values > -np.inf)
+            parts.append((np.repeat(block, saved.sum(axis=1)), near[saved], values[saved]))
+            stage.advance(len(block))
+    return dict(zip(("item", "near", "similarity"), map(np.concatenate, zip(*parts, strict=True)), strict=True))
+
+
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 
@@ -309,20 +327,14 @@ class ItemKNN(ArrayRecommender[ItemKNNConfig]):
         purchases = incidence(data)
         by_item = sparse.csr_array(purchases.T)
         norms = np.sqrt(np.diff(by_item.indptr).astype(np.float64))
-        parts = []
-        with context.stage("similarities", total=data.n_items) as stage:
-            for start in range(0, data.n_items, ITEMS):
-                block = np.arange(start, min(start + ITEMS, data.n_items))
-                combined = sparse.csr_array(by_item[block] @ purchases)
-                row = np.repeat(np.arange(len(block)), np.diff(combined.indptr))
-                combined.data = combined.data / (norms[block[row]] * norms[combined.indices] + self.config.shrinkage)
-                combined.data[block[row] == combined.indices] = -np.inf  # no item is its own neighbour
-                near, cosine = best_of_rows(combined, self.config.neighbours)
-                saved = (near != NO_ITEM) & (cosine > -np.inf)
-                parts.append((np.repeat(block, saved.sum(axis=1)), near[saved], cosine[saved]))
-                stage.advance(len(block))
-        item, near, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return {"item": item, "near": near, "similarity": similarity}
+
+        def similarity(block: np.ndarray) -> sparse.csr_array:
+            combined = sparse.csr_array(by_item[block] @ purchases)
+            row = np.repeat(block, np.diff(combined.indptr))
+            combined.data = combined.data / (norms[row] * norms[combined.indices] + self.config.shrinkage)
+            return combined
+
+        return nearest_items(similarity, data.n_items, self.config.neighbours, context)
 
     def _prepare(self, data: TrainingData, context: RunContext) -> None:
         super()._prepare(data, context)

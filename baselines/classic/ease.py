@@ -26,10 +26,7 @@ class EASEConfig(ModelConfig):
 
     l2: float = Field(default=200.0, gt=0, description="lambda of the paper: the ridge penalty of the item weights")
     recency: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        description="weight of an item relative to the one after it in the history (paper: 1)",
+        default=0.5, gt=0, le=1, description="weight of an item relative to the one after it in the history (paper: 1)"
     )
     exclude_seen: bool = Field(default=True, description="never list an item of the history")
 

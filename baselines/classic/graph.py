@@ -36,8 +36,7 @@ class GraphConfig(ModelConfig):
     """Settings chosen on validation of office14, office and beauty (`results/measurements/log-archive.md`)."""
 
     rings: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = Field(
-        default=(7, 2, 1),
-        description="places of a list, in turn, for items one, two and more steps from the last",
+        default=(7, 2, 1), description="places of a list, in turn, for items one, two and more steps from the last"
     )
     edge_weight: float = Field(
         default=2.0, ge=0, description="what the log of a transition's count adds to the cosine of the texts, at most"

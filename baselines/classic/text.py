@@ -11,7 +11,16 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 
-from baselines.classic.base import ArrayRecommender, best_of_rows, by_popularity, fill_up, places, weighed, without
+from baselines.classic.base import (
+    ArrayRecommender,
+    best_of_rows,
+    by_popularity,
+    fill_up,
+    nearest_items,
+    places,
+    weighed,
+    without,
+)
 from harness.data.dataset import ItemText, require_text
 from harness.errors import InputError
 from harness.protocol.context import RunContext
@@ -26,7 +35,6 @@ UNTITLED: tuple[TextField, ...] = ("brand", "categories", "description")
 # Words of more items than this are left out: they carry little information and cost most in a product of vectors. A
 # share of the items, and at least the second number.
 COMMON, FEWEST = 0.5, 20
-ITEMS = 512  # items whose neighbours are computed at once: bounds memory, does not change results
 
 
 def tfidf(
@@ -95,19 +103,10 @@ class TextKNN(ArrayRecommender[TextKNNConfig]):
         context.event(event="text", fields=list(fields))
         vectors = result[ranking]
         words = sparse.csr_array(vectors.T)
-        parts = []
-        with context.stage("similarities", total=data.n_items) as stage:
-            for start in range(0, data.n_items, ITEMS):
-                block = np.arange(start, min(start + ITEMS, data.n_items))
-                cosine = sparse.csr_array(vectors[block] @ words)
-                rows = np.repeat(block, np.diff(cosine.indptr))
-                cosine.data[rows == cosine.indices] = -np.inf  # no item is its own neighbour
-                near, similarity = best_of_rows(cosine, self.config.neighbours)
-                saved = (near != NO_ITEM) & (similarity > -np.inf)
-                parts.append((np.repeat(block, saved.sum(axis=1)), near[saved], similarity[saved]))
-                stage.advance(len(block))
-        item, near, similarity = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return {"item": ranking[item], "near": ranking[near], "similarity": similarity}
+        found = nearest_items(
+            lambda block: sparse.csr_array(vectors[block] @ words), data.n_items, self.config.neighbours, context
+        )
+        return {**found, "item": ranking[found["item"]], "near": ranking[found["near"]]}
 
     def _prepare(self, data: TrainingData, context: RunContext) -> None:
         super()._prepare(data, context)

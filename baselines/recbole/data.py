@@ -8,7 +8,7 @@ RecBole's. Runs in the worker process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,7 @@ def write(folder: Path, sequences: RaggedArray, n_items: int, features: Mapping[
     A feature is a sequence of tokens. Its cell ends with a separator, because pandas reads an empty cell as missing,
     and RecBole's code to fill those does not work with pandas 3.
     """
-    place = np.arange(len(sequences.values)) - np.repeat(sequences.offsets[:-1], sequences.lengths)
-    rows = zip(sequences.rows().tolist(), sequences.values.tolist(), place.tolist(), strict=True)
+    rows = zip(sequences.rows().tolist(), sequences.values.tolist(), sequences.places().tolist(), strict=True)
     home = folder / NAME
     home.mkdir(exist_ok=True)
     with (home / f"{NAME}.inter").open("w", encoding="utf-8") as file:
@@ -86,6 +85,31 @@ def padded_left(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """
     place = torch.arange(rows.shape[1], device=rows.device) - (rows.shape[1] - lengths)[:, None]
     return torch.where(place >= 0, rows.gather(1, place.clamp(min=0)), 0)
+
+
+class Batches:
+    """RecBole's loader for one epoch, from batch `begin` on. `between(number)` is called before each batch but the
+    first, when all previous ones are trained; `ready()` after a resumed epoch has skipped its trained batches."""
+
+    def __init__(self, loader: Any, begin: int, ready: Callable[[], None], between: Callable[[int], None]) -> None:
+        self._loader, self._begin, self._ready, self._between = loader, begin, ready, between
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self._loader)
+        for number in range(len(self._loader)):
+            if self._begin and number == self._begin:
+                self._ready()
+            elif number > self._begin:
+                self._between(number)
+            batch = next(batches)
+            if number >= self._begin:
+                yield batch
 
 
 class MaskedItems:

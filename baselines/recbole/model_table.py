@@ -10,12 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from baselines.library import library_entry, package_folder
 from harness.errors import InputError, unknown_name
 
 Names = Mapping[str, tuple[str, ...]]
@@ -114,7 +113,7 @@ RECBOLE_MODELS: dict[str, RecBoleModel] = {
 def recbole_models() -> dict[str, str]:
     """All models of the installed RecBole with their kind: `sequential`, `general`, `context_aware`, …"""
     entries = {}
-    for path in sorted((_folder() / "model").glob("*_recommender/*.py")):
+    for path in sorted((package_folder("RecBole") / "model").glob("*_recommender/*.py")):
         for name in CLASS.findall(path.read_text(encoding="utf-8")):
             if name.lower() == path.stem:
                 entries[name] = path.parent.name.removesuffix("_recommender")
@@ -147,16 +146,8 @@ def describe(name: str) -> dict[str, Any]:
     """Fields of the registry for `recbole:NAME`, in any case. Raises `InputError` like `recbole_model`."""
     exact = {names.lower(): names for names in (*recbole_models(), *RECBOLE_MODELS)}.get(name.lower(), name)
     entry = recbole_model(exact)
-    return {
-        "name": f"recbole:{exact}",
-        "family": "recbole",
-        "target": "baselines.recbole.recommender:RecBoleRecommender",
-        "description": f"RecBole's {exact} with RecBole's own settings",
-        "paper": "",
-        "section": "recbole",
-        "needs": ("text",) if entry.features else (),
-        "preset": (("model", exact),),
-    }
+    needs = ("text",) if entry.features else ()
+    return library_entry("RecBole", exact, f"RecBole's {exact} with RecBole's own settings", needs)
 
 
 def _usable() -> list[str]:
@@ -164,17 +155,5 @@ def _usable() -> list[str]:
 
 
 def _defaults(name: str) -> dict[str, Any]:
-    path = _folder() / "properties" / "model" / f"{name}.yaml"
+    path = package_folder("RecBole") / "properties" / "model" / f"{name}.yaml"
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-
-
-@cache
-def _folder() -> Path:
-    spec = find_spec("recbole")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(
-            "RecBole is not installed",
-            hint="make install brings it, or pip install --no-deps -r constraints.txt",
-            code="missing-package",
-        )
-    return Path(next(iter(spec.submodule_search_locations)))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from baselines.library import RECBOLE, LibraryConfig, LibraryRecommender
+from baselines.library import LibraryConfig, LibraryRecommender
 from baselines.recbole.model_table import ALL, BRAND, CATEGORIES, FIELDS, SMALL, WORDS, recbole_model
 from harness.data.dataset import ItemText, require_text
 from harness.data.ragged import RaggedArray
@@ -56,16 +56,10 @@ class RecBoleConfig(LibraryConfig, TextModelConfig):
 
     reserved: ClassVar[frozenset[str]] = RESERVED
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
-        "smoke": {
-            "small": True,
-            "epochs": 40,
-            "max_samples": 100_000,
-            "learning_rate": 0.01,
-            "train_batch_size": 128,
-        },
+        "smoke": {"small": True, "epochs": 40, "max_samples": 100_000, "learning_rate": 0.01, "train_batch_size": 128},
         "cpu": {"max_samples": 600_000, "patience": 5, "train_batch_size": 256},
         "gpu": {"train_batch_size": 2048},
-    }
+    }  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod
@@ -149,19 +143,16 @@ def _title_words(titles: Sequence[str], mask: np.ndarray) -> list[tuple[str, ...
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    from harness.generative.tasks.item_texts import ranked_words
+
     vectorizer = TfidfVectorizer(token_pattern=WORD, stop_words="english", min_df=SHARED, max_df=COMMON)
     try:
         vectorizer.fit([titles[item] for item in np.flatnonzero(mask).tolist()])
     except ValueError:  # not one word that several titles share
         return [()] * len(titles)
     weights = csr_matrix(vectorizer.transform(titles))
-    names = vectorizer.get_feature_names_out()
-    chosen = []
-    for begin, end in zip(weights.indptr[:-1], weights.indptr[1:], strict=True):
-        columns, values = weights.indices[begin:end], np.round(weights.data[begin:end], 9)
-        best = np.lexsort((columns, -values))[:TITLE_WORDS]
-        chosen.append(tuple(str(names[columns[place]]) for place in best))
-    return chosen
+    ranked = ranked_words(weights, vectorizer.get_feature_names_out())
+    return [tuple(word for word, _ in pairs[:TITLE_WORDS]) for pairs in ranked]
 
 
 class RecBoleRecommender(LibraryRecommender[RecBoleConfig]):
@@ -169,7 +160,7 @@ class RecBoleRecommender(LibraryRecommender[RecBoleConfig]):
 
     config_class = RecBoleConfig
     code_version = 1
-    worker = RECBOLE
+    library = "RecBole"
 
     def _features(self, data: TrainingData) -> dict[str, RaggedArray]:
         names = recbole_model(self.config.model).features

@@ -1,8 +1,12 @@
-"""`Engine`: one RecTools transformer with its data in the worker process: builds, scores, saves and loads it.
+"""`Engine`: one RecTools transformer with its data in the worker process; `train`: its training.
 
-RecTools provides the network, the samples, the negatives and the loss; `training` trains. Item ids of its interface are
-positions in the data set; RecTools' ids, whose first are padding (and a mask), are internal. All items of the catalogue
-have embeddings, so that items without training interactions can be ranked.
+RecTools provides the network, the samples, the negatives and the loss. Item ids of the interface are positions in the
+data set; RecTools' ids, whose first are padding (and a mask), are internal. All items of the catalogue have embeddings,
+so that items without training interactions can be ranked.
+
+RecTools trains with Lightning, whose checkpoints are pickles and which resumes at the start of an epoch; the loop here
+takes the same steps (Adam at a constant rate) with checkpoints from which a resumed training is bit-identical, and with
+the harness's validation score after each epoch.
 
 `SampledSimilarity` scores sampled candidates without a vector for each candidate of each position: RecTools gathers a
 tensor (positions, candidates, width), whose backward pass scatters; this dominates a step on a CPU. Products with
@@ -11,8 +15,9 @@ sparse rows (`embedding_bag`) give equal values.
 
 from __future__ import annotations
 
-import json
 import logging
+import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,15 +30,14 @@ from rectools.dataset import IdMap
 from rectools.dataset.dataset import DatasetSchema
 from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
 from rectools.version import VERSION
-from safetensors.torch import load_file, save_file
 from scipy import sparse
 from torch.nn import functional
 
-from baselines.library import RemoteError, read_ragged, read_requests, write_arrays
-from baselines.recbole.engine import best
+from baselines.library import Channel, RemoteError, read_ragged, read_requests, write_arrays
+from baselines.worker import NOTE_SECONDS, SEEDS, LibraryEngine, Order, TrainingCheckpoint, best
+from harness.core.seeding import derive_seed
 
 ROWS = 4  # places scored at once; their candidates fit a core's cache
-WEIGHTS, FACTS = "model.safetensors", "rectools.json"
 GROUPS = 4  # a batch is processed in this many groups of similar lengths, to reduce padding
 
 
@@ -77,9 +81,11 @@ class _Sampled(torch.autograd.Function):
         return of_states, of_table, None
 
 
-class Engine:
+class Engine(LibraryEngine):
     """`files` names the training sequences. `extra`: names of the user's settings, which RecTools must know. The seed
     in `run` determines the initial weights."""
+
+    library, version = "rectools", VERSION
 
     def __init__(
         self,
@@ -106,27 +112,6 @@ class Engine:
         self.sampler, self.preparator.negative_sampler = self.preparator.negative_sampler, None  # for unpadded places
         self.module = _module(wrapped, self.offset + n_items)
         self.network = self.module.torch_model.to(self.device)
-
-    def answer(self, command: str, message: dict[str, Any]) -> dict[str, Any]:
-        """Executes a command that exchanges no further messages."""
-        if command == "recommend":
-            self.recommend(Path(message["requests"]), message["k"], Path(message["lists"]))
-        elif command == "save":
-            self.save(Path(message["folder"]))
-        elif command == "load":
-            self.load(Path(message["folder"]))
-        else:
-            raise ValueError(f"unknown command {command!r}")
-        return {}
-
-    def size(self) -> dict[str, Any]:
-        """Numbers of parameters, and RecTools' version."""
-        count = [(parameter.numel(), parameter.requires_grad) for parameter in self.network.parameters()]
-        return {
-            "parameters": sum(number for number, _ in count),
-            "trainable": sum(number for number, trained in count if trained),
-            "version": VERSION,
-        }
 
     def sessions(self) -> list[np.ndarray]:
         """The training sequences of at least two items, in RecTools' numbering. Sequences longer than the model's input
@@ -208,29 +193,6 @@ class Engine:
         begin = 0 if self.fixed_length else int(real[0]) if len(real) else batch["x"].shape[1] - 1
         return {name: value[:, begin:] for name, value in batch.items()}
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """A copy of the weights on the CPU."""
-        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.network.state_dict().items()}
-
-    def save(self, folder: Path) -> None:
-        """Writes the weights as safetensors, and model name and number of items as JSON."""
-        save_file(self.state(), folder / WEIGHTS)
-        facts = {"model": self.name, "n_items": self.n_items, "rectools": VERSION}
-        (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-
-    def load(self, folder: Path) -> None:
-        """Loads what `save` wrote. Raises `InputError` for another model or another number of items."""
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        if (facts["model"], facts["n_items"]) != (self.name, self.n_items):
-            message = f"holds {facts['model']} over {facts['n_items']} items"
-            raise RemoteError(
-                what=message,
-                where=str(folder),
-                hint=f"give one of {self.name} over {self.n_items}",
-                code="incompatible",
-            )
-        self.network.load_state_dict(load_file(folder / WEIGHTS))
-
 
 def _model(name: str, settings: dict[str, Any], extra: list[str]) -> Any:
     """RecTools' model object, which holds the settings; its trainer is not created."""
@@ -263,3 +225,93 @@ def _module(model: Any, size: int) -> Any:
     model._init_lightning_model(network, schema.model_dump(), ids, model_config={})
     model.lightning_model._xavier_normal_init()
     return model.lightning_model
+
+
+def train(engine: Engine, link: Channel, order: Order) -> dict[str, Any]:
+    """Trains to the end and leaves the best weights in the engine. Returns the entries for the record."""
+    training = Training(engine, link, order)
+    training.run()
+    return {"epochs": training.epoch, "best_epoch": training.best_epoch, "best_valid": training.best_valid}
+
+
+class Training:
+    """The state of one training: `epoch` epochs are done, and `batch` batches of the next one."""
+
+    def __init__(self, engine: Engine, link: Channel, order: Order) -> None:
+        self.engine, self.link, self.order = engine, link, order
+        self.sessions = engine.sessions()
+        self.batches = -(-len(self.sessions) // engine.batch_size)
+        assert order.epochs is not None and order.patience is not None
+        self.epochs, self.patience = order.epochs, order.patience
+        if order.max_samples is not None:
+            shared = engine.preparator.train_session_max_len_addition
+            targets = sum(len(session) - shared for session in self.sessions)
+            self.epochs = max(1, min(self.epochs, order.max_samples // targets))
+        self.optimizer = engine.module.configure_optimizers()
+        self.epoch, self.batch, self.summed, self.waited, self.finished = 0, 0, 0.0, 0, False
+        self.best, self.best_epoch, self.best_valid = engine.state(), 0, None
+        self.checkpoint = TrainingCheckpoint(order, engine, self.optimizer, engine.device)
+        if (stored := self.checkpoint.load()) is not None:
+            facts, self.best = stored
+            self.epoch, self.batch, self.summed = facts["start_epoch"], facts["batch"], facts["summed"]
+            self.finished, self.waited = facts["finished"], facts["waited"]
+            self.best_epoch, self.best_valid = facts["best_epoch"], facts["best_valid"]
+
+    def run(self) -> None:
+        """Trains the remaining epochs; the best weights are in the engine afterwards."""
+        done = self.epoch * self.batches + self.batch
+        self.link.note(stage="train", steps=self.epochs * self.batches, done=done, epoch=self.epoch)
+        while not self.finished:
+            start_time = time.monotonic()
+            loss = self._epoch()
+            seconds = time.monotonic() - start_time
+            valid = self._judge()
+            self._store()
+            self.link.note(stage="train", epoch=self.epoch, loss=loss, valid=valid, seconds=seconds)
+        self.engine.network.load_state_dict(self.best)
+
+    def _epoch(self) -> float:
+        """One pass over all sessions in an order of its own; the mean loss of its batches."""
+        seed = derive_seed(self.order.seed, "epoch", self.epoch) % SEEDS
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        order = np.random.default_rng(seed).permutation(len(self.sessions))
+        self.checkpoint.restore_random_states()
+        self.engine.network.train()
+        running, message, reported = torch.zeros((), device=self.engine.device), time.monotonic(), self.batch
+        size = self.engine.batch_size
+        for number in range(self.batch, self.batches):
+            if number > self.batch and self.checkpoint.due:
+                self._store((number, self.summed + float(running)))
+            self.optimizer.zero_grad()
+            loss = self.engine.loss([self.sessions[row] for row in order[number * size : (number + 1) * size]])
+            if loss is not None:
+                loss.backward()
+                self.optimizer.step()
+                running += loss.detach()
+            if time.monotonic() - message > NOTE_SECONDS or number + 1 == self.batches:
+                self.link.note(advance=number + 1 - reported)
+                message, reported = time.monotonic(), number + 1
+        mean = (self.summed + float(running)) / self.batches
+        self.epoch, self.batch, self.summed = self.epoch + 1, 0, 0.0
+        return mean
+
+    def _judge(self) -> float | None:
+        """Scores the current weights by the harness; keeps the best ones (ties: the later epoch; without validation:
+        the last epoch) and returns whether training is over."""
+        valid = None
+        if self.order.validation is not None:
+            valid = self.order.score(self.engine, self.link)
+        if valid is None or self.best_valid is None or valid >= self.best_valid:
+            self.best, self.best_epoch, self.best_valid, self.waited = self.engine.state(), self.epoch, valid, 0
+        else:
+            self.waited += 1
+        self.finished = self.epoch >= self.epochs or self.waited > self.patience
+        return valid
+
+    def _store(self, inside: tuple[int, float] | None = None) -> None:
+        """Writes the checkpoint between two epochs, or `inside` one: batches done and the sum of their losses."""
+        names = ("finished", "waited", "best_epoch", "best_valid")
+        facts = {"start_epoch": self.epoch, **{name: getattr(self, name) for name in names}}
+        self.checkpoint.save(facts, self.best, inside)

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from baselines.library import LibraryConfig, LibraryRecommender
-from baselines.rectools.worker import RECTOOLS
-from harness.errors import InputError, unknown_name
+from baselines.library import LibraryConfig, LibraryRecommender, library_entry, package_folder
+from harness.errors import unknown_name
 from harness.protocol.context import RunContext
 
-TARGET = "baselines.rectools.recommender:RecToolsRecommender"
-SECTION = "rectools"
 CLASS = re.compile(r"^class (\w+)Model\(TransformerModelBase\[", re.MULTILINE)
 # Set by the protocol, by the other fields or by the engine; refused in `extra`.
 RESERVED = frozenset({
@@ -43,11 +38,7 @@ SMALL = {"hidden_size": 32, "blocks": 1, "heads": 1, "dropout": 0.1, "negatives"
 @cache
 def rectools_models() -> tuple[str, ...]:
     """Names of the transformer models of the installed RecTools, without the `Model` at their end."""
-    spec = find_spec("rectools")
-    if spec is None or not spec.submodule_search_locations:
-        hint = "install RecTools and what it imports from this project's constraints.txt with pip install --no-deps"
-        raise InputError("RecTools is not installed", hint=hint, code="missing-package")
-    folder = Path(next(iter(spec.submodule_search_locations))) / "models" / "nn" / "transformers"
+    folder = package_folder("RecTools") / "models" / "nn" / "transformers"
     sources = (path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
     return tuple(sorted(name for source in sources for name in CLASS.findall(source)))
 
@@ -63,15 +54,7 @@ def check_model(name: str) -> str:
 def describe(name: str) -> dict[str, Any]:
     """The registry's fields for `rectools:NAME`. Raises `InputError` as `check_model` does."""
     exact = check_model(name)
-    return {
-        "name": f"rectools:{exact}",
-        "family": "rectools",
-        "target": TARGET,
-        "description": f"RecTools' {exact}",
-        "paper": "",
-        "section": SECTION,
-        "preset": (("model", exact),),
-    }
+    return library_entry("RecTools", exact, f"RecTools' {exact}")
 
 
 # Model → its default layers, and other settings that differ from the defaults below.
@@ -107,15 +90,9 @@ class RecToolsConfig(LibraryConfig):
 
     reserved: ClassVar[frozenset[str]] = RESERVED
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
-        "smoke": {
-            "small": True,
-            "epochs": 16,
-            "max_samples": 100_000,
-            "learning_rate": 0.01,
-            "train_batch_size": 32,
-        },
+        "smoke": {"small": True, "epochs": 16, "max_samples": 100_000, "learning_rate": 0.01, "train_batch_size": 32},
         "cpu": {"max_samples": 10_000_000},
-    }
+    }  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod
@@ -168,7 +145,7 @@ class RecToolsRecommender(LibraryRecommender[RecToolsConfig]):
 
     config_class = RecToolsConfig
     code_version = 1
-    worker = RECTOOLS
+    library = "RecTools"
 
     def _order(self, context: RunContext) -> dict[str, Any]:
         depth = {} if context.validation is None else {"depth": context.validation.depth}

@@ -29,7 +29,7 @@ from harness.generative.decoding.generate import (
     evenly_spaced,
     recommend,
 )
-from harness.generative.decoding.hf_generate import PrefixTree, generate, with_grown_vocabulary
+from harness.generative.exporting import PrefixTree, generate, with_grown_vocabulary
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import EMBEDDED, load_backbone
 from harness.generative.models.decoder_lm import CodeLM

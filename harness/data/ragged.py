@@ -62,6 +62,10 @@ class RaggedArray:
         """Row number of every value, shape (len(values),)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    def places(self) -> np.ndarray:
+        """Position of every value in its row, shape (len(values),)."""
+        return np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
+
     def first(self, lengths: np.ndarray) -> RaggedArray:
         """The first `lengths[i]` values of row `i`, or all if it has fewer.
 
@@ -69,8 +73,7 @@ class RaggedArray:
         [3, 2]
         """
         mask = np.clip(lengths, 0, self.lengths)
-        place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
-        return RaggedArray.of_lengths(self.values[place < np.repeat(mask, self.lengths)], mask)
+        return RaggedArray.of_lengths(self.values[self.places() < np.repeat(mask, self.lengths)], mask)
 
     def last(self, longest: int) -> RaggedArray:
         """The last `longest` values of every row."""

@@ -10,15 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.core.config_files import UserFile, UserName
 from harness.data.readers.vector_files import input_files
@@ -45,6 +37,26 @@ class Section(BaseModel):
     """Base of all sections: frozen, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VectorsConfig(Section):
+    """Base of the sections of a source of item vectors, which a user's file can replace."""
+
+    vectors: UserFile | None = Field(
+        default=None, description="precomputed vectors: Parquet or .npz with an id column, or .npy with FILE.ids.txt"
+    )
+    vectors_rows: RowsBy = Field(
+        default="ids",
+        exclude_if=lambda rows: rows == "ids",  # the keys of older runs stay
+        description="item-file: the rows of a .npy are in the order of the data set's item file",
+    )
+
+    def files(self, data: TrainingData) -> tuple[Path, ...]:
+        """The user's file, and the item file if it defines the row order."""
+        if self.vectors is None:
+            return ()
+        order = (data.item_file.path,) if self.vectors_rows == "item-file" and data.item_file is not None else ()
+        return (*input_files(self.vectors), *order)
 
 
 class CapsConfig(Section):
@@ -114,12 +126,10 @@ class BackboneConfig(Section):
         default=False, description="gradient checkpointing: recomputes activations, for large models"
     )
     vocabulary: Literal["frozen", "trained"] = Field(
-        default="frozen",
-        description="embedding and head of text tokens; trained: as in the released code",
+        default="frozen", description="embedding and head of text tokens; trained: as in the released code"
     )
     codes: Literal["centroid", "random"] = Field(
-        default="centroid",
-        description="initial code embeddings: projected means of their items' vectors, or random",
+        default="centroid", description="initial code embeddings: projected means of their items' vectors, or random"
     )
     tied_codes: bool = Field(
         default=False,
@@ -150,8 +160,7 @@ class StageConfig(Section):
     rows: int = Field(default=64, ge=1, description="samples of a text-task step")
     accumulate: int = Field(default=1, ge=1, description="gradient accumulation: parts of a step")
     engine: Engine = Field(
-        default="shared",
-        description="shared: one pass over a sequence; plain: a padded row a next item (reference)",
+        default="shared", description="shared: one pass over a sequence; plain: a padded row a next item (reference)"
     )
     normalise: LossNormalise = Field(
         default="level",
@@ -161,16 +170,11 @@ class StageConfig(Section):
     )
     learning_rate: float = Field(default=5e-5, gt=0, description="peak learning rate of the backbone")
     code_rate: float = Field(
-        default=5e-4,
-        gt=0,
-        description="peak learning rate of code embeddings, their scale and the auxiliary loss",
+        default=5e-4, gt=0, description="peak learning rate of code embeddings, their scale and the auxiliary loss"
     )
     warmup: float = Field(default=0.01, ge=0, le=1)
     floor: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="final learning rate as a share of the peak (cosine); 1: constant",
+        default=0.0, ge=0, le=1, description="final learning rate as a share of the peak (cosine); 1: constant"
     )
     weight_decay: float = Field(default=0.01, ge=0)
     beta2: float = Field(default=0.98, gt=0, lt=1, description="Adam's beta2; 0.999 is transformers' default")
@@ -203,8 +207,19 @@ class ComprehensionConfig(Section):
     items: int = Field(default=200, ge=0, description="items of each kind; 0: nothing is measured")
 
 
-class DecodeConfig(Section):
-    """Generation of ranked lists."""
+class RankingConfig(Section):
+    """Base of the sections of ranking."""
+
+    exact_users: int = Field(
+        default=0, ge=0, description="users for whom all items are scored too, to record what the search misses"
+    )
+    filter_viewed: bool | Literal["auto"] = Field(
+        default="auto", description="exclude items of the user's history; auto: if no training sequence repeats an item"
+    )
+
+
+class DecodeConfig(RankingConfig):
+    """Generation of ranked lists. `exact_users` and `filter_viewed` are later settings."""
 
     beams: int | Literal["all"] = Field(
         default=20, description="beams, at least as many as requested items; all: score every item"
@@ -218,19 +233,14 @@ class DecodeConfig(Section):
     exact_users: int = Field(
         default=0,
         ge=0,
+        exclude_if=lambda value: not value,  # the keys of older runs stay
         description="users whose items are all scored too, to record the recall of beams",
     )
-
     filter_viewed: bool | Literal["auto"] = Field(
         default=False,
+        exclude_if=lambda value: not value,  # the keys of older runs stay
         description="exclude items of the user's history; auto: if no training sequence repeats an item",
     )
-
-    @model_serializer(mode="wrap")
-    def _omit_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves later settings out at their default, so that the keys of older runs stay."""
-        later = ("exact_users", "filter_viewed")
-        return {name: value for name, value in handler(self).items() if value or name not in later}
 
     @field_validator("beams", mode="before")
     @classmethod
@@ -240,19 +250,11 @@ class DecodeConfig(Section):
         return value
 
 
-def by_ids(rows: RowsBy) -> bool:
-    """Whether `rows` is the default, which stored configurations leave out: the keys of older runs stay."""
-    return rows == "ids"
-
-
-class SemanticConfig(BaseModel):
+class SemanticConfig(VectorsConfig):
     """Item vectors of item text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     encoder: UserName = Field(
-        default=EMBEDDED,
-        description="the packaged one, or a folder or hub name of a sentence encoder or decoder LLM",
+        default=EMBEDDED, description="the packaged one, or a folder or hub name of a sentence encoder or decoder LLM"
     )
     fields: tuple[Literal["title", "description", "brand", "categories"], ...] = Field(
         default=("title", "description", "categories"), min_length=1, description="encoded separately, then averaged"
@@ -265,15 +267,6 @@ class SemanticConfig(BaseModel):
     text: Literal["clean", "released"] = Field(
         default="clean",
         description="released: texts of 2,000 characters and more are empty, and empty fields count in the mean",
-    )
-    vectors: UserFile | None = Field(
-        default=None,
-        description="precomputed vectors: Parquet or .npz with an id column, or .npy with FILE.ids.txt",
-    )
-    vectors_rows: RowsBy = Field(
-        default="ids",
-        exclude_if=by_ids,
-        description="item-file: the rows of a .npy are in the order of the data set's item file",
     )
 
 
@@ -318,17 +311,9 @@ class InstructConfig(TextModelConfig):
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Precomputed vectors and generated texts, if configured."""
-        vectors = given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
+        vectors = self.semantic.files(data)
         texts = self.tasks.intentions
         return vectors if texts is None else (*vectors, Path(texts).expanduser())
-
-
-def given_files(path: Path | None, data: TrainingData, rows: RowsBy) -> tuple[Path, ...]:
-    """Input files of a source of item vectors: the user's file, and the item file if it defines the row order."""
-    if path is None:
-        return ()
-    order = (data.item_file.path,) if rows == "item-file" and data.item_file is not None else ()
-    return (*input_files(path), *order)
 
 
 # Steps of text tasks cost more than sequence steps: short profiles have few, with short histories of titles.
@@ -337,33 +322,20 @@ _LIGHT: dict[str, Any] = {"fusionseqrec": 0.01, "itemsearch": 0.015, "preference
 SMOKE: dict[str, Any] = {
     "backbone": {"name": "tiny-random"},
     "tasks": {"templates": 1, "item2index": 0.04, "index2item": 0.04, **_LIGHT},
-    "tuning": {
-        "max_steps": 200,
-        "epochs": 100,
-        "targets": 48,
-        "rows": 8,
-        "learning_rate": 7e-3,
-        "code_rate": 2e-2,
-    },
+    "tuning": {"max_steps": 200, "epochs": 100, "targets": 48, "rows": 8, "learning_rate": 7e-3, "code_rate": 2e-2},
     "comprehension": {"items": 12},
-}
+}  # fmt: skip
 
 CPU: dict[str, Any] = {
     "backbone": {"layers": 2, "dropout": 0.2},
     "tasks": {"templates": 1, "item2index": 0.025, "index2item": 0.015, **_LIGHT},
     "tuning": {
-        "max_steps": 1700,
-        "epochs": 100,
-        "targets": 160,
-        "rows": 24,
-        "learning_rate": 1e-3,
-        "code_rate": 3e-3,
-        "warmup": 0.05,
-        "floor": 0.1,
+        "max_steps": 1700, "epochs": 100, "targets": 160, "rows": 24, "learning_rate": 1e-3, "code_rate": 3e-3,
+        "warmup": 0.05, "floor": 0.1,
     },
     "decode": {"filter_viewed": "auto"},
     "comprehension": {"items": 100},
-}
+}  # fmt: skip
 PAPER_STAGE: dict[str, Any] = {
     "targets": 128, "learning_rate": 5e-5, "code_rate": 5e-5, "weight_decay": 0.01, "beta2": 0.999,
     "clip": 1.0, "warmup": 0.01, "floor": 0.0, "normalise": "vocabulary",

@@ -17,7 +17,7 @@ Oren et al. (ICLR 2024, arXiv 2310.17623), over pairs instead of orders.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ import torch
 from harness.core.seeding import generator
 from harness.generative.models.backbone import Backbone
 from harness.generative.models.precision import to_float64
+from harness.generative.models.readers import PromptBatch
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
@@ -75,16 +76,12 @@ class _Scorer:
         device = next(backbone.body.parameters()).device
         for begin in range(0, len(pairs), BATCH):
             rows = [self._ids(*pair) for pair in pairs[begin : begin + BATCH]]
-            width = max(len(ids) for ids, _ in rows)
-            ids = torch.full((len(rows), width), backbone.eos)
-            mask = torch.zeros((len(rows), width), dtype=torch.long)
-            for row, (tokens, _) in enumerate(rows):
-                ids[row, : len(tokens)], mask[row, : len(tokens)] = torch.tensor(tokens), 1
-            body: Any = backbone.body
-            states = body(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+            batch, body = PromptBatch.of([tokens for tokens, _ in rows], device), cast(Any, backbone.body)
+            ids = batch.ids.where(batch.real, backbone.eos)
+            states = body(input_ids=ids, attention_mask=batch.real.long()).last_hidden_state
             for row, (tokens, start) in enumerate(rows):
                 logits = backbone.shape.logits(states[row, start - 1 : len(tokens) - 1], backbone.head.to(device))
-                targets = ids[row, start : len(tokens)].to(device)
+                targets = ids[row, start : len(tokens)]
                 values[begin + row] = float(to_float64(logits.log_softmax(dim=-1).gather(1, targets[:, None])).mean())
             self.stage.advance(len(rows))
         return values

@@ -21,6 +21,7 @@ from harness.data.dataset import ItemText, require_text
 from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, sample_items
 from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.models.heads import SampledRows
+from harness.generative.models.lora import merge
 from harness.generative.models.readers import PromptBatch
 from harness.generative.sequence_models import (
     DecoderOnly,
@@ -29,13 +30,21 @@ from harness.generative.sequence_models import (
     PrefixTrainingConfig,
     RandomNetwork,
 )
-from harness.generative.tasks.batching import Augmentation, Batches, Samples, target_tokens
+from harness.generative.tasks.batching import (
+    Augmentation,
+    Batches,
+    Samples,
+    Tasks,
+    allowed_passes,
+    next_items,
+    target_tokens,
+)
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.item_texts import held_out_items, task_texts
-from harness.generative.tokenizers.index import SourceIndex, Vectors
+from harness.generative.tokenizers.base import ItemIndex, Vectors
 from harness.generative.training.checkpoint import EarlyStopping
 from harness.generative.training.losses import AuxiliaryLoss, Cost, Counts, Losses, child_cross_entropy
-from harness.generative.training.stages import StageInputs, alignment
+from harness.generative.training.stages import StageInputs, run_stage
 from harness.generative.training.trainer import Loss, ParameterGroup, TrainingConfig, total_steps, train
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext, shard
@@ -50,7 +59,7 @@ class RecipeInputs:
     state on at most so many validation users; None where the caller offers no validation."""
 
     data: TrainingData
-    index: SourceIndex
+    index: ItemIndex
     vectors: Vectors
     trie: CodeTrie
     validate: Callable[[int], float] | None = None
@@ -84,13 +93,19 @@ class TrainingStage(Protocol):
 
 @dataclass(frozen=True)
 class Alignment:
-    """Supervised tuning on all tasks."""
+    """The stage `tuning` with all tasks and the auxiliary loss: trains all weights of the backbone but its vocabulary,
+    or with `tuning.adapter` an adapter that is merged at the end."""
 
     name: str = "alignment"
     checkpoint: CheckpointScores = "aligned"
 
     def run(self, inputs: StageInputs, context: RunContext) -> dict[str, Any]:
-        return alignment(inputs, context)
+        config, stream = inputs.config.tuning, (context.seed, self.name)
+        sequences, augmentation = inputs.data.sequences, inputs.augmentation
+        tasks = Tasks.every(sequences, inputs.pools, config, inputs.config.tasks, stream, augmentation)
+        report = run_stage(self.name, config, tasks, inputs, context)
+        merge(inputs.model.body)
+        return report
 
 
 AuxiliaryFactory = Callable[[LanguageModel, Vectors, RunContext], AuxiliaryLoss | None]
@@ -162,11 +177,7 @@ class CodeTraining:
 
     def passes(self, data: TrainingData) -> float:
         """Passes over all samples that `epochs` and `item_targets` allow."""
-        config = self.config
-        if config.item_targets is None:
-            return config.epochs
-        samples = int((data.sequences.lengths - 1).clip(min=0).sum())
-        return min(config.epochs, config.item_targets * len(np.unique(data.sequences.values)) / max(samples, 1))
+        return allowed_passes(data.sequences, self.config.epochs, self.config.item_targets)
 
     def train(
         self, loss: Loss, steps_a_pass: float, inputs: RecipeInputs, context: RunContext, steps: int,
@@ -181,8 +192,11 @@ class CodeTraining:
         network.train()
         result = train([group], loss, self._training_config(steps), context, stopping)
         selected = {"selected_on": "last"} if stopping is None else {"selected_on": "valid", **stopping.record()}
-        samples = int((inputs.data.sequences.lengths - 1).clip(min=0).sum())
-        counts = {"samples": samples, "steps_a_pass": steps_a_pass, "passes": result.steps / steps_a_pass}
+        counts = {
+            "samples": next_items(inputs.data.sequences),
+            "steps_a_pass": steps_a_pass,
+            "passes": result.steps / steps_a_pass,
+        }
         return {"training": {**vars(result), **counts, **selected}}
 
     def _early_stopping(self, steps_a_pass: float, steps: int, inputs: RecipeInputs) -> EarlyStopping | None:

@@ -11,23 +11,30 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from safetensors.torch import load_file, save_file
 
 from harness.core.artifact_cache import CacheEntry
-from harness.generative.config import DecodeConfig, InstructConfig
-from harness.generative.decoding.generate import DecodeReport, Decoding, Ranker, evenly_spaced, recommend
+from harness.generative.config import DecodeConfig, InstructConfig, RankingConfig
+from harness.generative.decoding.generate import (
+    DecodeReport,
+    Decoding,
+    Ranker,
+    beam_recall_loss,
+    evenly_spaced,
+    recommend,
+)
 from harness.generative.exporting import ITEMS, PAGE, export, page
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.lora import attached
 from harness.generative.recipes import Recipe, RecipeInputs
 from harness.generative.sequence_models import LanguageModel, SequenceModel
-from harness.generative.tokenizers.base import EmbeddingSource, Tokenizer
-from harness.generative.tokenizers.index import INDEX_FILE, ItemIndex, SourceIndex, Vectors, made_index
+from harness.generative.tokenizers.base import INDEX_FILE, ItemIndex, Tokenizer, Vectors
+from harness.generative.tokenizers.embeddings import EmbeddingSource
 from harness.generative.trie import CodeTrie
-from harness.protocol.context import RunContext
+from harness.protocol.context import SINGLE_PROCESS, RunContext, compute_on_main
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH, MAIN_METRIC
 from harness.protocol.recommender import ModelConfig, ModelSize, Recommender
@@ -35,16 +42,6 @@ from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 WEIGHTS, ABOUT = "model.safetensors", "model.json"
-
-
-class RankingConfig(Protocol):
-    """What ranking by any way has settings of (`DecodeConfig`)."""
-
-    @property
-    def exact_users(self) -> int: ...
-
-    @property
-    def filter_viewed(self) -> bool | Literal["auto"]: ...
 
 
 @dataclass(frozen=True)
@@ -85,15 +82,15 @@ class GenerativeRecommender(Recommender[ConfigT]):
         """The trained or loaded network."""
         return self.method.model.network
 
-    def tokenize(self, data: TrainingData, context: RunContext) -> tuple[Vectors, SourceIndex]:
+    def tokenize(self, data: TrainingData, context: RunContext) -> tuple[Vectors, ItemIndex]:
         """All item vectors of the method, and the item codes."""
         vectors, index = self.method.tokenizer.fit(data, self._of_tokenizer(context))
         other_vectors: Vectors = {source.name: source.fit(data, context) for source in self._other_sources()}
-        return {**vectors, **other_vectors}, _by_source(index)
+        return {**vectors, **other_vectors}, index
 
-    def item_codes(self, data: TrainingData, context: RunContext) -> SourceIndex:
+    def item_codes(self, data: TrainingData, context: RunContext) -> ItemIndex:
         """The item codes only, as in a run with this configuration and seed: for `harness index build`."""
-        return _by_source(self.method.tokenizer.fit(data, self._of_tokenizer(context))[1])
+        return self.method.tokenizer.fit(data, self._of_tokenizer(context))[1]
 
     def artefacts(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
         vectors = [entry for source in self._other_sources() for entry in source.cache_entries(data, context)]
@@ -116,7 +113,8 @@ class GenerativeRecommender(Recommender[ConfigT]):
         model, recipe = self.method.model, self.method.recipe
         recipe.prepare(data)
         model.prepare(context)
-        vectors, index = made_index(context, partial(self.tokenize, data))
+        alone = replace(context, world=SINGLE_PROCESS)
+        vectors, index = compute_on_main(context.world, lambda: self.tokenize(data, alone))
         if context.run_dir is not None:
             index.write(context.run_dir / INDEX_FILE, data)
         self._build(index.table, data, context)
@@ -131,8 +129,12 @@ class GenerativeRecommender(Recommender[ConfigT]):
         self._record |= recipe.run(RecipeInputs(data, index, vectors, self._trie, validate), context)
 
     def _recommend(self, requests: Requests, k: int, context: RunContext) -> Predictions:
-        exact_users = self.method.decoding.exact_users
-        predictions, report = self._rank(requests, k, context, exact_users=exact_users, resume=True)
+        """With `exact_users` the report has the recall of the search: all items are ranked for some users too."""
+        predictions, report = self._rank(requests, k, context, resume=True)
+        if (users := self.method.decoding.exact_users) and not self._is_exact(k):
+            rows = evenly_spaced(len(requests), users)
+            exact, _ = self._rank(requests.take(rows), k, context, exact=True, resume=True)
+            report.lost = beam_recall_loss(predictions.items[rows], exact.items)
         self._record.setdefault("decode", {})[requests.fold] = vars(report)
         return predictions
 
@@ -160,13 +162,20 @@ class GenerativeRecommender(Recommender[ConfigT]):
         self.method.model.build(table, data, context)
         self._table, self._trie = table, CodeTrie(table)
 
+    def _is_exact(self, k: int) -> bool:
+        """Whether `_rank` scores every item for lists of length `k`."""
+        config = self.method.decoding
+        assert isinstance(config, DecodeConfig), "a method with another way to rank overrides this"
+        return config.beams == "all"
+
     def _rank(
-        self, requests: Requests, k: int, context: RunContext, *, exact_users: int = 0, resume: bool = False
+        self, requests: Requests, k: int, context: RunContext, *, exact: bool = False, resume: bool = False
     ) -> tuple[Predictions, DecodeReport]:
+        """Lists and their report; `exact`: every item is scored."""
         model, config = self.method.model, self.method.decoding
         assert isinstance(config, DecodeConfig), "a method with another way to rank overrides this"
         decoding = Decoding(
-            config.beams, config.batch, model.precision, config.normalise, exact_users, resume=resume,
+            "all" if exact else config.beams, config.batch, model.precision, config.normalise, resume=resume,
             filter_viewed=self._record.get("filter_viewed", False),
         )  # fmt: skip
         return recommend(
@@ -191,11 +200,6 @@ class GenerativeRecommender(Recommender[ConfigT]):
         """The sources of item vectors that are not part of the tokenizer."""
         names = {source.name for source in self.method.tokenizer.sources()}
         return tuple(source for source in self.method.embeddings if source.name not in names)
-
-
-def _by_source(index: ItemIndex) -> SourceIndex:
-    """`index` with the source of item vectors of each level: item text if the tokenizer does not say."""
-    return index if isinstance(index, SourceIndex) else SourceIndex.of(index, "semantic")
 
 
 class LanguageModelRecommender(GenerativeRecommender[InstructConfigT]):

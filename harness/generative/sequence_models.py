@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from harness.generative.models.packing import can_pack
 from harness.generative.models.precision import Precision, best_precision
 from harness.generative.tasks.batching import Pieces, hash_users, with_users
 from harness.generative.tasks.prompts import CodePrompts, Prompts
-from harness.generative.tokenizers.index import SourceIndex, Vectors, code_directions
+from harness.generative.tokenizers.base import ItemIndex, Vectors, code_directions
 from harness.generative.training.stages import unfreeze_vocabulary
 from harness.protocol.context import RunContext
 from harness.protocol.requests import Requests
@@ -56,7 +56,28 @@ class NetworkConfig(Section):
     inner_layers: int = Field(default=1, ge=1, description="kind=t5: hidden layers of a feed-forward layer")
 
 
-class PrefixTrainingConfig(Section):
+PrecisionSetting = Literal["auto", "float32", "bfloat16"]
+
+
+class NetworkTrainingConfig(Section):
+    """Base of the training of networks with random initial weights: length, choice of a state, precision."""
+
+    max_steps: int | None = Field(default=None, ge=1, description="maximum number of optimiser steps; null: none")
+    clip: float = Field(default=1.0, gt=0)
+    choose: Literal["validation", "last"] = Field(
+        default="validation", description="final state: the best by ndcg@10 on validation, or the last"
+    )
+    every: float = Field(default=2, gt=0, description="epochs between evaluations; there are at least four")
+    patience: int = Field(default=10, ge=1, description="evaluations without improvement before training stops")
+    validation_users: int = Field(default=2000, ge=1, description="maximum number of users in an evaluation")
+    precision: PrecisionSetting = Field(default="auto", description="auto: bfloat16 if the device computes in it")
+
+    def resolved(self, device: str) -> Self:
+        """With the precision that `auto` stands for on this machine."""
+        return self.model_copy(update={"precision": resolve_precision(self.precision, device)})
+
+
+class PrefixTrainingConfig(NetworkTrainingConfig):
     """Training on every prefix of a training sequence: one next item a sample."""
 
     batch: int = Field(default=64, ge=1, description="samples of each part of a step")
@@ -68,14 +89,12 @@ class PrefixTrainingConfig(Section):
         exclude_if=lambda value: value is None,
         description="maximum number of samples with an item as target, on average; null: none",
     )
-    max_steps: int | None = Field(default=None, ge=1, description="maximum number of optimiser steps; null: none")
     optimiser: Literal["adamw", "adam", "adafactor"] = "adamw"
     learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
     schedule: Literal["cosine", "inverse_sqrt", "constant"] = "cosine"
     warmup: float = Field(default=0.05, ge=0, le=1, description="share of the steps")
     warmup_steps: int | None = Field(default=None, ge=1, description="number of warm-up steps, instead of a share")
     weight_decay: float = Field(default=0.05, ge=0)
-    clip: float = Field(default=1.0, gt=0)
     average: float = Field(
         default=0.0,
         ge=0,
@@ -95,61 +114,47 @@ class PrefixTrainingConfig(Section):
         description="divides the logits in the loss, not in ranking; below 1 likely wrong tokens weigh more, as in "
         "LETTER's ranking-guided loss",
     )
-    choose: Literal["validation", "last"] = Field(
-        default="validation", description="final state: the best by ndcg@10 on validation, or the last"
-    )
-    every: float = Field(default=2, gt=0, description="epochs between evaluations; there are at least four")
-    patience: int = Field(default=10, ge=1, description="evaluations without improvement before training stops")
-    validation_users: int = Field(default=2000, ge=1, description="maximum number of users in an evaluation")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto: bfloat16 if the device computes in it"
-    )
 
 
-PrecisionSetting = Literal["auto", "float32", "bfloat16"]
-
-
-class SequenceModel(Protocol):
-    """`prepare`, then `build`; from then on there are a `network` on the CPU, its `precision` and its prompts."""
+class SequenceModel:
+    """`prepare`, then `build`; from then on there are a `network` on the CPU, its `precision` and its prompts. By
+    default nothing is loaded before, nothing is attached behind, and requests are read as they are."""
 
     network: Any
     precision: Precision
 
     def cache_entries(self, context: RunContext) -> tuple[CacheEntry, ...]:
         """The cache entries that `prepare` looks up."""
-        ...
+        return ()
 
     def prepare(self, context: RunContext) -> None:
         """Loads what is pretrained. Raises `InputError` for what can be seen to be wrong before item codes exist."""
-        ...
+        raise NotImplementedError
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         """The untrained network over the codes of `table`."""
-        ...
+        raise NotImplementedError
 
-    def initialise(self, index: SourceIndex, vectors: Vectors, seed: int) -> None:
+    def initialise(self, index: ItemIndex, vectors: Vectors, seed: int) -> None:
         """Initial weights that depend on the item vectors."""
-        ...
 
     def prompt(self, history: np.ndarray) -> list[int]:
         """Token ids of the prompt that asks for the item after `history` (item ids, the oldest first)."""
-        ...
+        raise NotImplementedError
 
     def requests(self, requests: Requests) -> Requests:
         """The requests with what the model reads besides the history."""
-        ...
+        return requests
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        """What a saved model holds, by name: every tensor that training may move."""
-        ...
+        """What a saved model holds, by name: every tensor that training may move; tied ones under their first name."""
+        return dict(self.network.named_parameters())
 
     def save_adapter(self, folder: Path) -> None:
         """Writes an adapter that is not merged into the network, if there is one."""
-        ...
 
     def load_adapter(self, folder: Path) -> None:
         """Attaches the adapter that `save_adapter` wrote, if it did."""
-        ...
 
 
 def resolve_precision(setting: PrecisionSetting, device: str) -> Precision:
@@ -157,11 +162,10 @@ def resolve_precision(setting: PrecisionSetting, device: str) -> Precision:
     return best_precision(device) if setting == "auto" else setting
 
 
-class LanguageModel:
+class LanguageModel(SequenceModel):
     """A pretrained decoder-only language model with code tokens. Texts are cut to `text_tokens` tokens."""
 
     network: CodeLM
-    precision: Precision
     backbone: Backbone
     prompts: Prompts
     tokenizer: Any
@@ -196,16 +200,13 @@ class LanguageModel:
             unfreeze_vocabulary(self.network)
         self.precision = resolve_precision(config.precision, context.device)
 
-    def initialise(self, index: SourceIndex, vectors: Vectors, seed: int) -> None:
+    def initialise(self, index: ItemIndex, vectors: Vectors, seed: int) -> None:
         """With `codes=centroid` the rows of the code tokens are projected means of their items' vectors."""
         if self.config.codes == "centroid":
             self.network.reset_codes(code_directions(index, vectors, self.network.code_in.shape[1], seed))
 
     def prompt(self, history: np.ndarray) -> list[int]:
         return self.prompts.history(history)
-
-    def requests(self, requests: Requests) -> Requests:
-        return requests
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """Under the names without an adapter. A frozen vocabulary is left out: it comes with the backbone."""
@@ -222,43 +223,20 @@ class LanguageModel:
             load_adapter(self.network.body, folder / ADAPTER)
 
 
-class RandomNetwork:
-    """Base of the networks without pretrained weights: nothing is loaded before, nothing is attached behind."""
-
-    network: Any
-    precision: Precision
+class RandomNetwork(SequenceModel):
+    """Base of the networks without pretrained weights."""
 
     def __init__(self, precision: PrecisionSetting) -> None:
         self._precision: PrecisionSetting = precision
 
-    def cache_entries(self, context: RunContext) -> tuple[CacheEntry, ...]:
-        return ()
-
     def prepare(self, context: RunContext) -> None:
-        """Nothing is pretrained."""
-
-    def initialise(self, index: SourceIndex, vectors: Vectors, seed: int) -> None:
-        """All initial weights are random."""
-
-    def requests(self, requests: Requests) -> Requests:
-        return requests
-
-    def parameters(self) -> dict[str, torch.Tensor]:
-        """Tied parameters once, under their first name."""
-        return dict(self.network.named_parameters())
-
-    def save_adapter(self, folder: Path) -> None:
-        """There is none."""
-
-    def load_adapter(self, folder: Path) -> None:
-        """There is none."""
+        self.precision = resolve_precision(self._precision, context.device)
 
 
 class EncoderDecoder(RandomNetwork):
     """A T5 with random initial weights. `user_tokens`: users are hashed to so many tokens in front of the history."""
 
     network: CodeT5
-    precision: Precision
     pieces: Pieces
     users: np.ndarray | None
 
@@ -272,7 +250,6 @@ class EncoderDecoder(RandomNetwork):
         torch.manual_seed(derive_seed(context.seed, "tiger", "weights"))
         shape = T5Shape(**self.config.model_dump(exclude={"kind", "separator"}))
         self.network = CodeT5(table.sizes, shape, extra=self.pieces.extra)
-        self.precision = resolve_precision(self._precision, context.device)
 
     def prompt(self, history: np.ndarray) -> list[int]:
         return self.pieces.prompt(history)
@@ -285,7 +262,6 @@ class DecoderOnly(RandomNetwork):
     """A causal transformer with random initial weights. A prompt is a start token and the history."""
 
     network: CodeDecoder
-    precision: Precision
     prompts: CodePrompts
 
     def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
@@ -299,7 +275,6 @@ class DecoderOnly(RandomNetwork):
         self.network = CodeDecoder(table.sizes, shape)
         self.prompts = CodePrompts(table.flat + self.network.vocabulary, (START,))
         can_pack(self.network)
-        self.precision = resolve_precision(self._precision, context.device)
 
     def prompt(self, history: np.ndarray) -> list[int]:
         return self.prompts.history(history)

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 import traceback
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +31,20 @@ class Nursery:
         self._parents: dict[str, tuple[socket.socket, subprocess.Popen[bytes]]] = {}
 
     def popen(self, command: list[str], *, stderr: Any, code: str | None = None, **_: Any) -> Child:
-        """A worker whose module and folder are the last words of `command`; with `code` a process that executes it."""
-        module, folder = command[-2:]
-        if module not in self._parents:
-            self._parents[module] = _parent(module)
-        parent = self._parents[module][0]
+        """A worker whose library and folder are the last words of `command`; with `code` a process that executes it."""
+        library, folder = command[-2:]
+        if library not in self._parents:
+            self._parents[library] = _parent(library)
+        parent = self._parents[library][0]
         (read, answers), (commands, write) = os.pipe(), os.pipe()
         socket.send_fds(parent, [json.dumps([folder, self.doom, code]).encode()], [commands, answers, stderr.fileno()])
         os.close(commands), os.close(answers)
         return Child(int(parent.recv(32)), open(write, "w", encoding="utf-8"), open(read, encoding="utf-8"))
 
-    def output(self, module: str, code: str) -> str:
-        """What `code` prints in a fork of the process that has imported the library of a worker's module."""
+    def output(self, library: str, code: str) -> str:
+        """What `code` prints in a fork of the process that has imported a library."""
         with tempfile.TemporaryFile() as log:
-            child = self.popen([module, ""], stderr=log, code=code)
+            child = self.popen([library, ""], stderr=log, code=code)
             child.stdin.close()
             with child.stdout as out:
                 result = out.read()
@@ -59,10 +58,10 @@ class Nursery:
             process.wait()
 
 
-def _parent(module: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """A process that imports the library of a worker's module, and the socket to ask it for forks."""
+def _parent(library: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """A process that imports a library, and the socket to ask it for forks."""
     actual, other = socket.socketpair()
-    command = [sys.executable, "-P", "-m", "tests.baselines.nursery", module, str(other.fileno())]
+    command = [sys.executable, "-P", "-m", "tests.baselines.nursery", library, str(other.fileno())]
     process = subprocess.Popen(command, pass_fds=[other.fileno()], env={**os.environ, "PYTHONPATH": str(ROOT)})
     other.close()
     return actual, process
@@ -93,10 +92,10 @@ class Child:
 
 def main() -> None:
     """Forks a worker for each request until nobody is left to ask."""
-    from baselines.recbole.worker import run
+    from baselines.worker import load, run
 
-    library = import_module(sys.argv[1]).load()
-    if sys.argv[1] == "baselines.recbole.worker":
+    library = load(sys.argv[1])
+    if sys.argv[1] == "recbole":
         from recbole.utils import get_model
 
         get_model("SASRec")  # imports all of RecBole's models
@@ -113,12 +112,11 @@ def main() -> None:
                 os.dup2(value, standard)
                 os.close(value)
             folder, doom, code = json.loads(messages)
-            sys.argv[1:] = [folder]
             if doom is not None:
                 _doom(*doom)
             try:
                 if code is None:
-                    run(lambda: library)
+                    run(lambda: library, Path(folder))
                 else:
                     exec(code, {})
             except Exception:
@@ -134,16 +132,16 @@ def main() -> None:
 
 def _doom(epochs: int, batches: int) -> None:
     """This process dies of SIGKILL behind the state that it keeps after so many epochs and batches of the next one."""
-    from baselines.recbole import checkpoint
+    from baselines.worker import TrainingCheckpoint
 
-    store = checkpoint.store
+    save = TrainingCheckpoint.save
 
-    def fatal(folder: Path, facts: dict[str, Any], parts: dict[str, Any]) -> None:
-        store(folder, facts, parts)
-        if (facts["start_epoch"], facts["batch"]) == (epochs, batches):
+    def fatal(self: TrainingCheckpoint, facts: dict[str, Any], best: Any, inside: tuple[int, float] | None) -> None:
+        save(self, facts, best, inside)
+        if (facts["start_epoch"], inside[0] if inside else 0) == (epochs, batches):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoint.store = fatal
+    TrainingCheckpoint.save = fatal
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from baselines.lcrec import LCRec, LCRecConfig
 from eager.config import EagerConfig
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.generative.tokenizers.index import INDEX_FILE
+from harness.generative.tokenizers.base import INDEX_FILE
 from harness.protocol.recommender import Recommender
 from harness.testing.contract import RecommenderContract
 from tests import toys

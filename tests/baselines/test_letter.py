@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from baselines.letter import LetterLCRec, LetterLCRecConfig, LetterTiger, LetterTigerConfig
-from baselines.p5cid import P5CID, P5CIDConfig
+from baselines.letter import P5CID, LetterLCRec, LetterLCRecConfig, LetterTiger, LetterTigerConfig, P5CIDConfig
 from harness.data.dataset import Dataset
 from harness.generative.recommender import GenerativeRecommender
 from harness.generative.tokenizers.letter import LetterTokenizer

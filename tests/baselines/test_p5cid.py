@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from baselines.p5cid import P5CID, P5CIDConfig
+from baselines.letter import P5CID, P5CIDConfig
 from harness.data.dataset import Dataset
 from harness.generative.tokenizers.base import FileTokenizer
 from harness.protocol.recommender import Recommender

@@ -260,7 +260,7 @@ def test_each_profile_fits_each_model(name: str) -> None:
 
 def test_best_agrees_with_a_stable_sort() -> None:
     torch = pytest.importorskip("torch")
-    from baselines.recbole.engine import best
+    from baselines.worker import best
 
     random = np.random.default_rng(1)
     for spread in (3, 50, 10**6):  # many ties, some, hardly any

@@ -140,7 +140,7 @@ def test_killed_within_an_epoch(
 def test_the_shortcuts_change_nothing(nursery: Nursery) -> None:
     """Loss and gradients of a batch are those of RecTools' own training step, which pads every session to the longest
     history, scores all places in one piece and gathers a vector for each candidate."""
-    lines = nursery.output("baselines.rectools.worker", STEP).splitlines()[-3:]
+    lines = nursery.output("rectools", STEP).splitlines()[-3:]
     assert len(lines) == 3
     for line in lines:
         name, loss, gradient = line.split()

@@ -16,7 +16,7 @@ from baselines.rpg_network import Catalogue, ParallelNetwork, code_sums, decodin
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.index import INDEX_FILE
+from harness.generative.tokenizers.base import INDEX_FILE
 from harness.generative.trie import CodeTrie
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import Recommender

@@ -15,7 +15,7 @@ from baselines.tiger import VARIANTS, Tiger, TigerConfig, TigerDecoder, TigerDec
 from harness.data.dataset import Dataset
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
-from harness.generative.tokenizers.index import INDEX_FILE
+from harness.generative.tokenizers.base import INDEX_FILE
 from harness.protocol.recommender import Recommender
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
@@ -228,9 +228,21 @@ FACTS: dict[str, tuple[Any, ...]] = {
 RULES = {"paper": "vocabulary", "letter": "vocabulary", "grid": "level", "rqvr": "level", "rb3": "vocabulary"}
 
 
+def variant(name: Variant, **settings: Any) -> TigerConfig:
+    """A variant, with sections of settings above it, as `--set tiger.variant` makes one."""
+    return TigerConfig.model_validate({"variant": name, **_over(VARIANTS[name], settings)})
+
+
+def _over(low: Any, high: Any) -> Any:
+    """`high` above `low`, section by section."""
+    if not isinstance(low, dict) or not isinstance(high, dict):
+        return low if high is None else high
+    return {key: _over(low.get(key), high.get(key)) for key in {*low, *high}}
+
+
 @pytest.mark.parametrize("name", FACTS)
 def test_a_variant_is_what_its_source_says(name: Variant) -> None:
-    config = TigerConfig.of(name)
+    config = variant(name)
     network, index, training = config.network, config.index, config.training
     assert config.variant == name and (network.heads, network.head_width, network.inner) == (6, 64, 1024)
     assert FACTS[name] == (
@@ -248,8 +260,8 @@ def test_a_variant_is_what_its_source_says(name: Variant) -> None:
 
 def test_all_variants_are_tested_and_selectable() -> None:
     assert set(VARIANTS) == set(get_args(Variant)) == {"ours", *FACTS}
-    assert TigerConfig.of("letter", training={"batch": 8}).training.batch == 8
-    assert TigerConfig.of("letter", training={"batch": 8}).training.accumulate == 4
+    assert variant("letter", training={"batch": 8}).training.batch == 8
+    assert variant("letter", training={"batch": 8}).training.accumulate == 4
 
 
 def test_a_variant_gives_way_to_the_profile_and_the_profile_to_the_user() -> None:
@@ -278,7 +290,7 @@ def test_a_variant_trains_and_ranks(name: Variant, tmp_path: Path) -> None:
         "network": {"layers": 1, "width": 16, "heads": 2, "head_width": 8, "inner": 16},
         "training": {"batch": 16, "max_steps": 2, "epochs": 1, "warmup_steps": 1, "precision": "float32"},
     }
-    config = TigerConfig.of(name, **small)
+    config = variant(name, **small)
     model = fitted(config, tmp_path)
     predictions = model.recommend(toys.split().test.requests, 10, toys.context(tmp_path))
     assert (predictions.lengths == 10).all()

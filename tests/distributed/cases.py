@@ -28,7 +28,7 @@ from eager.config import EagerConfig
 from eager.method import EagerLLM
 from harness.core import timer
 from harness.generative.decoding import generate
-from harness.generative.models.fsdp import any_sharded
+from harness.generative.models.distributed import any_sharded
 from harness.protocol.context import ProcessGroup, Sharding, SilentReporter
 from harness.protocol.predictions import Predictions
 from harness.protocol.recommender import Recommender

@@ -12,9 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eager.behavior_encoder import behavior_vectors, train_encoder
-from eager.behavior_models import DIN, HISTORY, WINDOWS, SASRec, cut, every_target, released
-from eager.index_config import BehaviorConfig
+from eager.behavior_encoder import BehaviorEmbeddings, train_encoder
+from eager.behavior_models import DIN, HISTORY, WINDOWS, BehaviorConfig, SASRec, cut, every_target, released
 from harness.core import timer
 from harness.data.dataset import CanonicalOrder
 from harness.data.ragged import RaggedArray
@@ -34,23 +33,23 @@ def vectors_of(folder: Path, config: dict[str, Any], **changes: Any) -> np.ndarr
     context = toys.context(folder, split.valid)
     if settings.windows == "released":
         context = replace(context, validation_items=split.valid.targets.items)
-    return behavior_vectors(split.train, settings, context).values
+    return BehaviorEmbeddings(settings).fit(split.train, context).values
 
 
 @pytest.mark.parametrize("base", [SASREC, DIN_], ids=["sasrec", "din"])
 def test_vectors_depend_on_data_seed_and_settings(base: dict[str, Any], tmp_path: Path) -> None:
     data, context, config = toys.split().train, toys.context(tmp_path), BehaviorConfig.model_validate(base)
-    first, cached = behavior_vectors(data, config, context), behavior_vectors(data, config, context)
+    first, cached = BehaviorEmbeddings(config).fit(data, context), BehaviorEmbeddings(config).fit(data, context)
     assert first.values.shape == (24, 8) and first.values.dtype == np.float32
     assert first.key == cached.key and first.provenance.rows == "training" and cached.details == first.details
     np.testing.assert_array_equal(first.values, cached.values)
-    afresh = behavior_vectors(data, config, toys.context(tmp_path / "elsewhere"))
+    afresh = BehaviorEmbeddings(config).fit(data, toys.context(tmp_path / "elsewhere"))
     np.testing.assert_array_equal(first.values, afresh.values)
     keys = {
         first.key,
-        behavior_vectors(data, config, replace(context, seed=2)).key,
-        behavior_vectors(data, config.model_copy(update={"epochs": 1}), context).key,
-        behavior_vectors(toys.split(toys.noise()).train, config, context).key,
+        BehaviorEmbeddings(config).fit(data, replace(context, seed=2)).key,
+        BehaviorEmbeddings(config.model_copy(update={"epochs": 1})).fit(data, context).key,
+        BehaviorEmbeddings(config).fit(toys.split(toys.noise()).train, context).key,
     }
     assert len(keys) == 4
 
@@ -80,11 +79,13 @@ def test_an_interrupted_training_goes_on_within_a_pass(
     monkeypatch.setattr(timer, "KEEP_SECONDS", 0.0)
     split, config = toys.split(), BehaviorConfig.model_validate({**base, "epochs": 6, "batch": 16, **changes})
     counted, rest = StopAfter(), StopAfter()
-    complete = behavior_vectors(split.train, config, toys.context(tmp_path / "whole", split.valid, reporter=counted))
+    complete = BehaviorEmbeddings(config).fit(
+        split.train, toys.context(tmp_path / "whole", split.valid, reporter=counted)
+    )
     stop = counted.calls * 2 // 3
     with pytest.raises(KeyboardInterrupt):
-        behavior_vectors(split.train, config, toys.context(tmp_path, split.valid, reporter=StopAfter(stop)))
-    repeated = behavior_vectors(split.train, config, toys.context(tmp_path, split.valid, reporter=rest))
+        BehaviorEmbeddings(config).fit(split.train, toys.context(tmp_path, split.valid, reporter=StopAfter(stop)))
+    repeated = BehaviorEmbeddings(config).fit(split.train, toys.context(tmp_path, split.valid, reporter=rest))
     assert rest.calls <= counted.calls - stop + 3, "it started anew"
     np.testing.assert_array_equal(complete.values, repeated.values)
     assert complete.record() == repeated.record()
@@ -183,12 +184,12 @@ def test_sasrec_windows_are_what_their_definition_says(lengths: list[int], windo
 def test_released_windows_see_validation_items_and_say_so(base: dict[str, Any], tmp_path: Path) -> None:
     split, config = toys.split(), BehaviorConfig.model_validate({**base, "windows": "released"})
     with pytest.raises(InputError, match="released windows need validation items"):
-        behavior_vectors(split.train, config, toys.context(tmp_path))
+        BehaviorEmbeddings(config).fit(split.train, toys.context(tmp_path))
     output = replace(toys.context(tmp_path), validation_items=split.valid.targets.items)
-    one = behavior_vectors(split.train, config, output)
+    one = BehaviorEmbeddings(config).fit(split.train, output)
     assert one.provenance.rows == "training+validation"
-    other = behavior_vectors(
-        split.train, config, replace(output, validation_items=np.roll(split.valid.targets.items, 1))
+    other = BehaviorEmbeddings(config).fit(
+        split.train, replace(output, validation_items=np.roll(split.valid.targets.items, 1))
     )
     assert one.key != other.key and np.abs(one.values - other.values).max() > 1e-6
 
@@ -208,10 +209,10 @@ def test_the_best_pass_on_validation_is_taken_and_patience_ends_training(base: d
         return replace(plain, validation=replace(plain.validation, score=score)) if scored else plain
 
     settings = {**base, "choose": "validation", "epochs": 9, "patience": 2, "validation_users": 7}
-    result = behavior_vectors(split.train, BehaviorConfig.model_validate(settings), context("a", True))
+    result = BehaviorEmbeddings(BehaviorConfig.model_validate(settings)).fit(split.train, context("a", True))
     assert result.details == {"passes": 4, "chosen": 2, "valid_ndcg@10": 0.5} and requested == [7] * 4
     stored = {**settings, "choose": "last", "epochs": 9}
-    last = behavior_vectors(split.train, BehaviorConfig.model_validate(stored), context("b", False))
+    last = BehaviorEmbeddings(BehaviorConfig.model_validate(stored)).fit(split.train, context("b", False))
     assert last.details == {"passes": 9, "chosen": "last"} and np.abs(last.values - result.values).max() > 1e-6
 
 

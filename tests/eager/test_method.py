@@ -13,7 +13,7 @@ from eager.config import EagerConfig
 from eager.method import EagerLLM
 from harness.data.dataset import Dataset
 from harness.errors import InputError
-from harness.generative.tokenizers.index import INDEX_FILE
+from harness.generative.tokenizers.base import INDEX_FILE
 from harness.generative.training import stages
 from harness.protocol.recommender import Recommender
 from harness.protocol.split import EvaluationSplit

@@ -17,9 +17,9 @@ import pytest
 import torch
 from pydantic import BaseModel, ValidationError
 
-from eager.behavior_encoder import behavior_vectors
+from eager.behavior_encoder import BehaviorEmbeddings
+from eager.behavior_models import BehaviorConfig
 from eager.config import AnnealingConfig, EagerConfig
-from eager.index_config import BehaviorConfig
 from eager.method import EagerLLM
 from harness.data.dataset import Dataset, ItemFile, ItemText
 from harness.errors import InputError
@@ -29,7 +29,7 @@ from harness.generative.decoding import generate
 from harness.generative.models import backbone
 from harness.generative.models.lora import attached
 from harness.generative.models.readers import PromptBatch
-from harness.generative.tokenizers.embeddings import semantic_vectors
+from harness.generative.tokenizers.embeddings import TextEmbeddings
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
 from harness.protocol.requests import Targets
@@ -246,12 +246,12 @@ def test_rows_by_the_item_file_are_read(tmp_path: Path) -> None:
     train = replace(train, item_file=ItemFile(tmp_path / "items.csv", turned))
     values = np.random.default_rng(1).normal(size=(24, 4)).astype(np.float32)
     np.save(tmp_path / "bare.npy", values)
-    sections: tuple[tuple[Any, Any], ...] = ((SemanticConfig, semantic_vectors), (BehaviorConfig, behavior_vectors))
-    for section, make in sections:
+    sections: tuple[tuple[Any, Any], ...] = ((SemanticConfig, TextEmbeddings), (BehaviorConfig, BehaviorEmbeddings))
+    for section, source in sections:
         with pytest.raises(InputError, match=r"name no items.*vectors_rows=item-file"):
-            make(train, section(vectors=tmp_path / "bare.npy"), toys.context(tmp_path))
+            source(section(vectors=tmp_path / "bare.npy")).fit(train, toys.context(tmp_path))
         config = section(vectors=tmp_path / "bare.npy", vectors_rows="item-file")
-        assert np.array_equal(make(train, config, toys.context(tmp_path)).values, values[::-1])
+        assert np.array_equal(source(config).fit(train, toys.context(tmp_path)).values, values[::-1])
 
 
 def test_missing_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

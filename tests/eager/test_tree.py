@@ -12,8 +12,7 @@ from scipy.cluster.vq import kmeans2
 
 from eager.bench import by_turns
 from eager.config import EagerConfig
-from eager.index_config import smallest_k
-from eager.tree_tokenizer import fused_codes, random_codes, tree_codes
+from eager.tree_tokenizer import fused_codes, random_codes, smallest_k, tree_codes
 from harness.errors import InputError
 from harness.generative.tokenizers import kmeans as balanced
 from harness.generative.tokenizers.kmeans import (

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eager.behavior_models import LEAK
 from eager.config import EagerConfig
-from eager.index_config import LEAK
 from eager.method import EagerLLM
 from harness.data.dataset import Dataset
 from harness.data.loading import read_folder
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
+from harness.generative.tokenizers.base import ItemIndex, code_directions
 from harness.generative.tokenizers.embeddings import ItemVectors
-from harness.generative.tokenizers.index import SourceIndex, code_directions
 from harness.protocol.audit.provenance import UNKNOWN, Provenance, write_provenance
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import Split, split
@@ -31,7 +31,7 @@ def config(**index: Any) -> EagerConfig:
     return EagerConfig.model_validate({**EagerConfig.profiles["smoke"], "index": index})
 
 
-def index(folder: Path, data: Split | None = None, seed: int = 1, **settings: Any) -> SourceIndex:
+def index(folder: Path, data: Split | None = None, seed: int = 1, **settings: Any) -> ItemIndex:
     value = data or toys.split()
     return EagerLLM(config(**settings)).item_codes(value.train, toys.context(folder, value.valid, seed=seed))
 
@@ -121,8 +121,10 @@ def test_a_wrong_index_file_is_refused_before_anything_is_trained(
     edit(rows)
     path = tmp_path / "own.index.json"
     path.write_text(json.dumps(rows))
-    monkeypatch.setattr("eager.behavior_encoder.behavior_vectors", lambda *value: pytest.fail("trained"))
-    monkeypatch.setattr("harness.generative.tokenizers.base.semantic_vectors", lambda *value: pytest.fail("encoded"))
+    monkeypatch.setattr("eager.behavior_encoder.BehaviorEmbeddings.fit", lambda *value: pytest.fail("trained"))
+    monkeypatch.setattr(
+        "harness.generative.tokenizers.embeddings.TextEmbeddings.fit", lambda *value: pytest.fail("encoded")
+    )
     with pytest.raises(InputError, match=message):
         index(tmp_path, kind="file", file=str(path))
     with pytest.raises(InputError, match=r"fewer than index\.k"):

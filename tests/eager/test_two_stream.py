@@ -12,13 +12,21 @@ import pytest
 import torch
 from torch.nn import functional
 
-from eager.two_stream.method import Eager, TwoStreamConfig
-from eager.two_stream.network import NetworkConfig, Stream, TwoStreamNetwork, path_tokens
-from eager.two_stream.tasks import Transfer, best, log_probabilities, union
+from eager.two_stream import Eager, TwoStreamConfig
+from eager.two_stream_training import (
+    NetworkConfig,
+    Stream,
+    Transfer,
+    TwoStreamNetwork,
+    best,
+    log_probabilities,
+    path_tokens,
+    union,
+)
 from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.readers import PromptBatch
-from harness.generative.tokenizers.index import INDEX_FILE
+from harness.generative.tokenizers.base import INDEX_FILE
 from harness.generative.trie import CodeTrie
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import Protocol
@@ -125,7 +133,7 @@ def test_log_probabilities_are_those_of_one_pass_an_item(tokens: str, monkeypatc
         with torch.inference_mode():
             expected = np.stack([brute_force(stream, table, history) for history in histories])
             found = log_probabilities(stream, prompts, items)
-            monkeypatch.setattr("eager.two_stream.tasks.ENTRIES", 8 * max(stream.sizes))
+            monkeypatch.setattr("eager.two_stream_training.ENTRIES", 8 * max(stream.sizes))
             in_parts = log_probabilities(stream, prompts, items)
         np.testing.assert_allclose(found, np.stack([expected[0], expected[1][::-1]]), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(in_parts, found, rtol=1e-4, atol=1e-5)

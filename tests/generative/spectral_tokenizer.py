@@ -11,8 +11,7 @@ from scipy.cluster.vq import kmeans2
 
 from harness.core.seeding import generator
 from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.base import Tokenizer
-from harness.generative.tokenizers.index import ItemIndex, Vectors
+from harness.generative.tokenizers.base import ItemIndex, Tokenizer, Vectors
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData

@@ -67,16 +67,14 @@ class Ranker:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Settings of list generation. `beams="all"` scores every item; otherwise all items of `exact_users` users are
-    scored too, and the report has the recall of their beams. `filter_viewed`: exclude items of the history. `resume`:
-    lists are stored in `RunContext.checkpoint` as they are computed, and a call for the same lists of the same model
-    continues, with any batch size."""
+    """Settings of list generation. `beams="all"` scores every item. `filter_viewed`: exclude items of the history.
+    `resume`: lists are stored in `RunContext.checkpoint` as they are computed, and a call for the same lists of the
+    same model continues, with any batch size."""
 
     beams: Beams
     batch: int
     precision: Precision
     normalise: ScoreNormalization = "level"
-    exact_users: int = 0
     resume: bool = False
     filter_viewed: bool = False
 
@@ -118,13 +116,7 @@ def recommend(
     shorter than the trie and the beams allow, or has invalid items.
     """
     rank = _recommend_alone if context.world.size == 1 else _recommend_together
-    predictions, report = rank(ranker, requests, k, decoding, context)
-    if decoding.exact_users and report.beams != "all":
-        rows = evenly_spaced(len(requests), decoding.exact_users)
-        every = replace(decoding, beams="all", exact_users=0)
-        exact, _ = recommend(ranker, requests.take(rows), k, every, context)
-        report.lost = beam_recall_loss(predictions.items[rows], exact.items)
-    return predictions, report
+    return rank(ranker, requests, k, decoding, context)
 
 
 def _recommend_alone(

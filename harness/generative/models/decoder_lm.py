@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -27,7 +27,6 @@ from transformers import LlamaConfig, LlamaModel
 from harness.errors import InputError
 from harness.generative.models.backbone import Backbone
 from harness.generative.models.heads import (
-    PLAIN,
     Head,
     LevelLogits,
     SampledRows,
@@ -43,22 +42,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 START, EOS = 0, 1
-
-
-class CodeLMBody(Protocol):
-    """What `CodeLM` is built on, in the terms of `Backbone`."""
-
-    @property
-    def body(self) -> Any: ...
-
-    @property
-    def head(self) -> torch.Tensor: ...
-
-    @property
-    def eos(self) -> int: ...
-
-    @property
-    def shape(self) -> Head: ...
 
 
 class CodeLM(nn.Module):
@@ -79,7 +62,7 @@ class CodeLM(nn.Module):
 
     def __init__(
         self,
-        backbone: CodeLMBody,
+        backbone: Backbone,
         sizes: Sequence[int],
         *,
         dropout: float = 0.0,
@@ -245,16 +228,6 @@ class DecoderShape:
     context: int = 1 << 20
 
 
-@dataclass(frozen=True)
-class _Body:
-    """A transformer without a text vocabulary, as `CodeLM` reads one."""
-
-    body: Any
-    head: torch.Tensor
-    eos: int = EOS
-    shape: Head = PLAIN
-
-
 class CodeDecoder(CodeLM):
     """A `CodeLM` whose own vocabulary is the two tokens that start and end a sequence. One table embeds and predicts
     tokens: its entries have unit variance, logits are `scale · ⟨state, row⟩` with a learned scale that begins at
@@ -278,7 +251,9 @@ class CodeDecoder(CodeLM):
         body = LlamaModel(config)
         rows = body.embed_tokens.weight
         rates = {"dropout": shape.dropout, "residual_dropout": shape.dropout}
-        super().__init__(_Body(body, rows.detach().clone()), sizes, **rates, tied=True)
+        none = cast(Any, None)  # there is no text, and so no tokenizer
+        backbone = Backbone("code decoder", body, rows.detach().clone(), tokenizer=none, eos=EOS)
+        super().__init__(backbone, sizes, **rates, tied=True)
         del self.text_head
         self.text_head = rows
         with torch.no_grad():

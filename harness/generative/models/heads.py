@@ -25,11 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.errors import InputError
 
-SCALES = (
-    "logit_scale",
-    "logits_scaling",
-    "lm_head_multiplier",
-)  # keys; some families divide by the value
+SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")  # keys; some families divide by the value
 CAPS = ("final_logit_softcapping", "logits_soft_cap")
 TOKENS = 8  # number of tokens of the verification
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}  # relative to the largest logit

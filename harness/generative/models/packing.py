@@ -20,7 +20,7 @@ import torch
 from transformers import DynamicCache
 
 from harness.generative.models.decoder_lm import CodeLM
-from harness.generative.models.fsdp import any_sharded
+from harness.generative.models.distributed import any_sharded
 from harness.generative.models.readers import attention_window, can_share
 
 WIDER = (1.0, 1.5, 2.0, 3.0)  # candidate row widths, relative to the longest sequence

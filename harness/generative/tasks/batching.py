@@ -61,11 +61,7 @@ class Batches:
         self._names = list(weights)
         chances = np.array(list(weights.values())) / sum(weights.values())
         self.steps_a_pass = self._ends[0] / self._parts / chances[self._names.index("seqrec")]
-        passes = stage.epochs
-        if stage.item_targets is not None:
-            targets = int((sequences.lengths - 1).clip(min=0).sum())
-            passes = min(passes, stage.item_targets * len(np.unique(sequences.values)) / max(targets, 1))
-        expected = passes * self.steps_a_pass
+        expected = allowed_passes(sequences, stage.epochs, stage.item_targets) * self.steps_a_pass
         self.steps = min(max(1, round(expected)), stage.max_steps or round(expected) + 1)
         self._draws = generator(self._seed, self._name, "tasks").choice(len(chances), self.steps, p=chances)
         self._before = np.stack([np.cumsum(self._draws == i) - (self._draws == i) for i in range(len(chances))])
@@ -110,6 +106,18 @@ class Batches:
     def _make_pass(self, turn: int) -> Pass:
         rng = generator(self._seed, self._name, "pass", turn)
         return Pass.drawn(self._sequences, self._window, self._targets, rng)
+
+
+def next_items(sequences: RaggedArray) -> int:
+    """Number of next-item targets: all items but the first of each sequence."""
+    return int((sequences.lengths - 1).clip(min=0).sum())
+
+
+def allowed_passes(sequences: RaggedArray, epochs: float, item_targets: float | None) -> float:
+    """Passes over all next items: `epochs`, but an item is a target at most `item_targets` times on average."""
+    if item_targets is None:
+        return epochs
+    return min(epochs, item_targets * len(np.unique(sequences.values)) / max(next_items(sequences), 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +243,7 @@ class Tasks:
     ) -> Tasks:
         """Stage 1: sequential recommendation within its cap, and all text tasks that have samples."""
         capped = subsample(sequences, config.caps.seqrec, generator(stream[0], "cap", "seqrec"))
-        weights = pools.weights(stage, int((capped.lengths - 1).clip(min=0).sum()))
+        weights = pools.weights(stage, next_items(capped))
         batches = Batches(capped, config.window, stage, weights, stream, pools.sizes, augmentation)
         return cls(batches, pools, config.templates, stream)
 
@@ -307,9 +315,7 @@ class Samples:
     @cached_property
     def targets(self) -> np.ndarray:
         """Positions in `sequences.values`, int64 (samples,)."""
-        firsts = np.zeros(len(self.sequences.values), dtype=bool)
-        firsts[self.sequences.offsets[:-1][self.sequences.lengths > 0]] = True
-        return np.flatnonzero(~firsts)
+        return np.flatnonzero(self.sequences.places() > 0)
 
     @cached_property
     def begins(self) -> np.ndarray:

@@ -195,7 +195,7 @@ class InstructionDataset:
         """Item ids of all sequences, and for each next item the begin of its history and its own position."""
         sequences = self._texts.sequences
         begins = sequences.offsets[:-1][sequences.rows()]
-        ends = np.flatnonzero(np.arange(len(sequences.values)) > begins)
+        ends = np.flatnonzero(sequences.places() > 0)
         return sequences.values, begins[ends], ends
 
     def _fit(

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -141,13 +141,19 @@ def _words(
         weights = csr_matrix(vectorizer.fit_transform(documents))
     except ValueError:  # no word is shared by several items
         return [()] * len(items), title_words
-    names = vectorizer.get_feature_names_out()
-    rows = []
-    for begin, end, excluded in zip(weights.indptr[:-1], weights.indptr[1:], brand_words, strict=True):
-        columns, values = weights.indices[begin:end], np.round(weights.data[begin:end], 9)
-        ranked = ((str(names[columns[j]]), float(values[j])) for j in np.lexsort((columns, -values)))
-        rows.append(tuple(islice((pair for pair in ranked if pair[0] not in excluded), KEPT)))
+    ranked = ranked_words(weights, vectorizer.get_feature_names_out())
+    rows = [
+        tuple(islice((pair for pair in pairs if pair[0] not in excluded), KEPT))
+        for pairs, excluded in zip(ranked, brand_words, strict=True)
+    ]
     return rows, title_words
+
+
+def ranked_words(weights: csr_matrix, names: np.ndarray) -> Iterator[list[tuple[str, float]]]:
+    """The words of each row of `weights` (rows, words) with their weights, rounded, the largest first."""
+    for begin, end in pairwise(weights.indptr):
+        columns, values = weights.indices[begin:end], np.round(weights.data[begin:end], 9)
+        yield [(str(names[columns[place]]), float(values[place])) for place in np.lexsort((columns, -values))]
 
 
 def held_out_items(items: Sequence[str], share: float) -> np.ndarray:
@@ -244,36 +250,23 @@ def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig
     if not mask.any():
         hint = "lower tasks.held_out"
         raise InputError("every item is held out of the text tasks", where=data.dataset, hint=hint)
-    pair = None if config.intentions is None else read_texts(Path(config.intentions).expanduser(), data)
-    items, users = pair or (None, None)
+    path = config.intentions
+    items, users = (None, None) if path is None else read_texts(Path(path).expanduser(), data)
+    written = {"intentions": "rule" if items is None else "file", "preferences": "rule" if users is None else "file"}
     none: dict[Span, list[str]] = {span: [""] * data.n_users for span in SPANS}
-    sequences = _only(data.sequences, mask)
     texts = TaskTexts(
-        text,
-        mask,
-        sequences,
-        items or [""] * data.n_items,
-        none if users is None else users,
-        {"intentions": "rule" if items is None else "file", "preferences": "rule" if users is None else "file"},
+        text, mask, _only(data.sequences, mask), items or [""] * data.n_items, none if users is None else users, written
     )
-    return _by_rule(texts, config, set(config.weights()), _reviews(data))
-
-
-def _by_rule(texts: TaskTexts, config: TasksConfig, tasks: set[str], reviews: Sequence[str] | None) -> TaskTexts:
-    """Adds the texts that a task needs and the file does not have."""
-    intentions = texts.intentions
-    expected: Mapping[Span, Sequence[str]] = texts.preferences
-    needs_intentions = texts.written["intentions"] == "rule" and "itemsearch" in tasks
-    needs_preferences = texts.written["preferences"] == "rule" and "preferenceobtain" in tasks
-    if not needs_intentions and not needs_preferences:
-        return texts
-    item_traits = traits(texts.items, texts.shown, reviews)
+    tasks = config.weights()
+    needs_intentions = items is None and "itemsearch" in tasks
+    needs_preferences = users is None and "preferenceobtain" in tasks
+    item_traits = traits(text, mask, _reviews(data)) if needs_intentions or needs_preferences else []
     if needs_intentions:
-        intentions = [intention(item) for item in item_traits]
+        texts = replace(texts, intentions=[intention(item) for item in item_traits])
     if needs_preferences:
         past = {span: texts.histories(span, config.window - 1, config.recent) for span in SPANS}
-        expected = {span: preferences(item_traits, past[span], span) for span in SPANS}
-    return TaskTexts(texts.items, texts.shown, texts.sequences, intentions, expected, texts.written)
+        texts = replace(texts, preferences={span: preferences(item_traits, past[span], span) for span in SPANS})
+    return texts
 
 
 def _reviews(data: TrainingData) -> list[str] | None:

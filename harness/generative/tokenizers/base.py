@@ -1,5 +1,6 @@
-"""`Tokenizer`: items to codes. A tokenizer is one class whose fields are its settings, and one line in
-`harness.registry.TOKENIZERS`; `SECTION.tokenizer.kind` then selects it for every generative recommender.
+"""`Tokenizer`: items to codes (`ItemIndex`), computed or read from a file, and the initial embeddings of code tokens. A
+tokenizer is one class whose fields are its settings, and one line in `harness.registry.TOKENIZERS`;
+`SECTION.tokenizer.kind` then selects it for every generative recommender.
 
 `RQVAETokenizer` and `FileTokenizer` are the two that need no more than item text, or a file.
 """
@@ -9,58 +10,107 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
+import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
 
 from harness.core.artifact_cache import CacheEntry
 from harness.core.config_files import UserFile
-from harness.data.dataset import CanonicalOrder, require_text
+from harness.core.seeding import derive_seed
+from harness.data.dataset import CanonicalOrder
 from harness.errors import InputError
-from harness.generative.config import SemanticConfig, given_files
-from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.embeddings import ItemVectors, Source, semantic_artefacts, semantic_vectors
-from harness.generative.tokenizers.index import ItemIndex, Vectors, index_file, ready_index
+from harness.generative.config import SemanticConfig
+from harness.generative.item_codes import CodeTable, inspect
+from harness.generative.tokenizers.embeddings import EmbeddingSource, ItemVectors, Source, TextEmbeddings, check_finite
 from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
-from harness.protocol.audit.provenance import Provenance
+from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
 from harness.protocol.context import RunContext
 from harness.protocol.recommender import TextModelConfig
 from harness.protocol.split import TrainingData
 from harness.registry import load_tokenizer
 
 VERSION = "rqvae-index/1"
+INDEX_FILE = "item.index.json"  # in a run's folder
+Vectors = Mapping[Source, ItemVectors]
 
 
-class EmbeddingSource(Protocol):
-    """Makes the item vectors of one source. The cache entries are those that `fit` looks up, in that order."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ItemIndex:
+    """The codes of all items. `details`: measurements, JSON-able. `blocks`: for consecutive levels their source of item
+    vectors (None: none) and number; empty: all levels stand for item text."""
 
-    @property
-    def name(self) -> Source: ...
+    table: CodeTable
+    provenance: Provenance
+    details: dict[str, Any] = field(default_factory=dict)
+    blocks: tuple[tuple[Source | None, int], ...] = ()
 
-    def fit(self, data: TrainingData, context: RunContext) -> ItemVectors: ...
+    def write(self, path: Path, data: TrainingData) -> None:
+        """Writes an index file in LC-Rec's layout, and its provenance."""
+        self.table.write(path, data.items)
+        write_provenance(path, self.provenance)
 
-    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]: ...
+    def record(self) -> dict[str, Any]:
+        """For the run's record: statistics of the codes, provenance, measurements."""
+        return {**inspect(self.table), **self.provenance.model_dump(), **self.details}
 
 
-@dataclass(frozen=True)
-class TextEmbeddings:
-    """Vectors of item text by a frozen encoder, or from a file."""
+def index_file(path: Path | None, data: TrainingData, setting: str) -> Path:
+    """The file that `setting` names, or the one of the data set. Raises `InputError` if there is neither."""
+    if path is not None:
+        return path
+    if data.index_file is None:
+        raise InputError(
+            "this data set comes without an index file", where=data.dataset, hint=f"name one with {setting}"
+        )
+    return data.index_file
 
-    config: SemanticConfig
-    name: Source = "semantic"
 
-    def fit(self, data: TrainingData, context: RunContext) -> ItemVectors:
-        """Raises `InputError` for missing text and for vectors that do not fit."""
-        if self.config.vectors is None:
-            require_text(data.text, data.items, location=data.dataset)
-        return semantic_vectors(data, self.config, context)
+def ready_index(path: Path, data: TrainingData, *, declared: bool) -> ItemIndex:
+    """Codes from an index file. Raises `InputError` for one that is malformed or lacks items, and for one computed from
+    held-out rows (unless that leak is `declared`)."""
+    table, provenance = CodeTable.read(path, data.items), read_provenance(path)
+    provenance.check(data, location=str(path), declared=declared)
+    return ItemIndex(table=table, provenance=provenance, details={"kind": "file", "file": path.name})
 
-    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
-        """Empty for vectors from a file."""
-        return semantic_artefacts(data, self.config, context)
+
+def centred(vectors: np.ndarray) -> np.ndarray:
+    """Directions around the mean, unit length: the common part of all items says nothing about one."""
+    changed = vectors - vectors.mean(axis=0)
+    return (changed / np.linalg.norm(changed, axis=1, keepdims=True).clip(1e-9)).astype(np.float32)
+
+
+def code_directions(index: ItemIndex, vectors: Vectors, width: int, seed: int) -> torch.Tensor:
+    """First rows for the code tokens, (code tokens, width): the mean vector of the items that a token stands for,
+    taken to the backbone's width by a random projection; below a source's first level the mean of what is left once
+    the parents' means are taken away. A little noise keeps tokens of equal means apart. Levels that stand for no
+    source's vectors (random codes, or vectors that are not in use) are noise alone."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "code rows"))
+    table, blocks, first = index.table, [], 0
+    for source, levels in index.blocks or (("semantic", table.levels),):
+        item_vectors = vectors.get(source) if source else None
+        residual = centred(item_vectors.values) if item_vectors else np.zeros((table.n_items, 1), dtype=np.float32)
+        projection = torch.randn(residual.shape[1], width, generator=generator)
+        parents = np.zeros(len(residual), dtype=np.int64)
+        for level in range(first, first + levels):
+            digit, size = table.digits[:, level], table.sizes[level]
+            rows = torch.from_numpy(_means(residual, digit, size)).float() @ projection
+            noise = torch.randn(size, width, generator=generator)
+            blocks.append(rows / rows.std().clamp(min=1e-6) + 0.3 * noise if item_vectors else noise)
+            _, parents = np.unique(parents * size + digit, return_inverse=True)
+            residual = residual - _means(residual, parents, int(parents.max()) + 1)[parents]
+        first += levels
+    return torch.cat(blocks)
+
+
+def _means(vectors: np.ndarray, groups: np.ndarray, size: int) -> np.ndarray:
+    sums = np.zeros((size, vectors.shape[1]))
+    np.add.at(sums, groups, vectors)
+    return sums / np.bincount(groups, minlength=size).clip(min=1)[:, None]
 
 
 class Tokenizer(BaseModel, ABC):
@@ -180,7 +230,13 @@ class TokenizedConfig(TokenizerSeedConfig):
 
 
 class CodesOnlyConfig(TokenizedConfig):
-    """Base of the configurations of methods whose model reads item codes only."""
+    """Base of the configurations of methods whose model reads item codes only. A method declares its section `training`
+    (`NetworkTrainingConfig`)."""
+
+    training: Any = None
+
+    def resolved(self, device: str) -> Self:
+        return self.model_copy(update={"training": self.training.resolved(device)})
 
     def reads_text(self) -> bool:
         """False if codes, or the vectors that they are made of, are ready."""
@@ -209,16 +265,35 @@ class TextCodeTokenizer(Tokenizer, CodebookConfig):
     """Base of the tokenizers that make codes of text vectors. Items are numbered by their raw ids while codes are made,
     so that equal vectors give equal codes in whatever order a source lists its items."""
 
+    version: ClassVar[str]
+
     semantic: SemanticConfig | None = Field(default=None, description="text vectors; null: the method's")
 
     def sources(self) -> tuple[EmbeddingSource, ...]:
         return (TextEmbeddings(self.semantic or SemanticConfig()),)
 
+    @abstractmethod
+    def digits(self, vectors: Sequence[np.ndarray], context: RunContext) -> tuple[np.ndarray, dict[str, Any]]:
+        """The codes, int64 (n_items, levels), of the vectors of all `sources`, each (n_items, dim); and measurements,
+        with `collisions_before`: the share of items that shared a code before the distinguishing token."""
+
+    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
+        """`details` are the measurements of `digits`. Raises `InputError` for vectors that are not finite."""
+        order, used = CanonicalOrder.of((), data.items), [vectors[source.name] for source in self.sources()]
+        for item_vectors in used:
+            check_finite(item_vectors.values, "item vectors")
+        digits, details = self.digits([item_vectors.values[order.items] for item_vectors in used], context)
+        return ItemIndex(
+            table=self.table(digits[order.item_ranks], data.items),
+            provenance=Provenance.joined(self.version, *(item_vectors.provenance for item_vectors in used)),
+            details={"kind": self.model_dump()["kind"], **details},
+        )
+
     def reads_text(self) -> bool:
         return self.semantic is None or self.semantic.vectors is None
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
-        return () if self.semantic is None else given_files(self.semantic.vectors, data, self.semantic.vectors_rows)
+        return () if self.semantic is None else self.semantic.files(data)
 
 
 class RQVAETokenizer(TextCodeTokenizer):
@@ -228,16 +303,11 @@ class RQVAETokenizer(TextCodeTokenizer):
     stream: str = Field(default="rqvae", min_length=1, description="name of the random stream, derived from the seed")
     rqvae: RQVAEConfig = RQVAEConfig()
 
-    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
-        """`details` holds the share of items that shared a code before the distinguishing token."""
-        order, item_vectors = CanonicalOrder.of((), data.items), vectors["semantic"]
-        values = item_vectors.values[order.items]
-        rq_codes = rqvae_codes(values, self.levels, self.size, self.rqvae, context, self.stream)
-        return ItemIndex(
-            table=self.table(rq_codes.digits[order.item_ranks], data.items),
-            provenance=Provenance.joined(VERSION, item_vectors.provenance),
-            details={"kind": self.kind, "collisions_before": rq_codes.collisions, "rqvae": rq_codes.record()},
-        )
+    version: ClassVar[str] = VERSION
+
+    def digits(self, vectors: Sequence[np.ndarray], context: RunContext) -> tuple[np.ndarray, dict[str, Any]]:
+        codes = rqvae_codes(vectors[0], self.levels, self.size, self.rqvae, context, self.stream)
+        return codes.digits, {"collisions_before": codes.collisions, "rqvae": codes.record()}
 
 
 def places_in_group(codes: np.ndarray, items: tuple[str, ...]) -> np.ndarray:

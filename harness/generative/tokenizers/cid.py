@@ -25,8 +25,7 @@ from sklearn.cluster import KMeans
 from harness.core.seeding import derive_seed, generator
 from harness.data.dataset import CanonicalOrder
 from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.base import Tokenizer, places_in_group
-from harness.generative.tokenizers.index import SourceIndex, Vectors
+from harness.generative.tokenizers.base import ItemIndex, Tokenizer, Vectors, places_in_group
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
@@ -49,7 +48,7 @@ class CIDTokenizer(Tokenizer):
         "whose clusters are more even",
     )
 
-    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> SourceIndex:
+    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
         """`details` counts the clusters that are not split, the items of the largest, and the items without
         neighbours."""
         order = CanonicalOrder.of((), data.items)
@@ -61,7 +60,7 @@ class CIDTokenizer(Tokenizer):
         )
         codes = np.column_stack([paths, places_in_group(cluster.reshape(-1, 1), data.items)])
         sizes = tuple(int(size) for size in codes.max(axis=0, initial=0) + 1)
-        return SourceIndex(
+        return ItemIndex(
             table=CodeTable(codes, sizes),
             blocks=(("behavior", len(sizes)),),
             provenance=Provenance.of(data, VERSION),

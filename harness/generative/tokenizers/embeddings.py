@@ -14,10 +14,11 @@ from __future__ import annotations
 import html
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -26,10 +27,10 @@ from harness.core.files import remove_stale_temp_files, write_atomic
 from harness.core.hashing import fingerprint
 from harness.core.locks import acquire_lock
 from harness.core.plugins import warn
-from harness.data.dataset import CanonicalOrder, ItemText
+from harness.data.dataset import CanonicalOrder, ItemText, require_text
 from harness.data.readers.vector_files import FORMATS, matched, read_vectors
 from harness.errors import InputError
-from harness.generative.config import RowsBy, SemanticConfig
+from harness.generative.config import RowsBy, SemanticConfig, VectorsConfig
 from harness.generative.tokenizers.text_encoder import encode, identity
 from harness.protocol.audit.provenance import Provenance, read_provenance, sidecar, write_provenance
 from harness.protocol.context import RunContext
@@ -38,9 +39,8 @@ from harness.protocol.split import TrainingData
 Source = Literal["semantic", "behavior", "collaborative"]
 """Of item text; of training interactions, as EAGER-LLM reads them; of the item graph of training sequences."""
 
-
 ITEMS = "items"  # part of a key: the raw item ids
-VERSION, SOURCE = "semantic/3", "semantic"
+VERSION = "semantic/3"
 TOO_LONG = 2000  # characters from which the released code blanks a text
 PART = 65_536  # fields
 
@@ -185,24 +185,88 @@ def _put(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunContext) -> ItemVectors:
-    """Unit-length vectors, float32 (n_items, dim), cached under a hash of texts, encoder weights and settings.
+ConfigT = TypeVar("ConfigT", bound=VectorsConfig)
 
-    Raises `InputError` for items without text in the chosen fields and for an encoder that cannot be loaded.
-    """
-    if config.vectors is not None:
-        return load_user_vectors(
-            config.vectors, data, declared=False, rows=config.vectors_rows, setting="SECTION.semantic.vectors_rows"
-        )
-    rows, strings = _canonical_texts(data, config)
-    _complete(rows, data, config)
-    key = _key(rows, strings, data, config, context)
 
-    def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
+class EmbeddingSource(ABC, Generic[ConfigT]):
+    """Makes the item vectors of one source: from the file `config.vectors`, else computed and cached under a key.
+    `leaking`: the configuration declares that held-out rows are seen. `setting` names `config` in error messages."""
+
+    name: ClassVar[Source]
+    setting: ClassVar[str]
+    config: ConfigT
+
+    @property
+    def leaking(self) -> bool:
+        return False
+
+    @abstractmethod
+    def key(self, data: TrainingData, context: RunContext) -> Key:
+        """The key of computed vectors (`vectors_key`). Nothing is computed."""
+
+    @abstractmethod
+    def make(self, data: TrainingData, context: RunContext) -> tuple[np.ndarray, dict[str, Any], Provenance]:
+        """The vectors in canonical order, measurements and provenance."""
+
+    def fit(self, data: TrainingData, context: RunContext) -> ItemVectors:
+        """The vectors, float32 (n_items, dim). Raises `InputError` as `load_user_vectors` does."""
+        config = self.config
+        if config.vectors is not None:
+            setting = f"{self.setting}.vectors_rows"
+            return load_user_vectors(
+                config.vectors, data, declared=self.leaking, rows=config.vectors_rows, setting=setting
+            )
+        return cached(self.name, self.key(data, context), data.items, context, lambda: self.make(data, context))
+
+    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
+        """The cache entries that `fit` looks up, in that order; none for vectors from a file."""
+        return () if self.config.vectors is not None else (artefact(self.name, self.key(data, context), context),)
+
+
+@dataclass(frozen=True)
+class TextEmbeddings(EmbeddingSource[SemanticConfig]):
+    """Unit-length vectors of item text by a frozen encoder, under a hash of texts, encoder weights and settings."""
+
+    config: SemanticConfig
+
+    name: ClassVar[Source] = "semantic"
+    setting: ClassVar[str] = "SECTION.semantic"
+
+    def fit(self, data: TrainingData, context: RunContext) -> ItemVectors:
+        """Raises `InputError` for items without text in the chosen fields, for an encoder that cannot be loaded and
+        for vectors that do not fit."""
+        if self.config.vectors is None:
+            require_text(data.text, data.items, location=data.dataset)
+        return super().fit(data, context)
+
+    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
+        """Nothing is downloaded."""
+        if self.config.vectors is not None or data.text is None:
+            return ()
+        return (artefact(self.name, self.key(data, context, is_here=True), context),)
+
+    def key(self, data: TrainingData, context: RunContext, *, is_here: bool = False) -> Key:
+        """Fields and the way of cleaning act through the texts. `is_here`: a hub model is not looked up on the hub."""
+        rows, strings = self._texts(data)
+        parts = {
+            "method": VERSION,
+            "encoder": identity(self.config.encoder, is_here=is_here),
+            "settings": self.config.model_dump(mode="json", include={"pooling", "normalise", "max_tokens"}),
+            "precision": "stored" if context.device.startswith("cuda") else "float32",
+            "texts": fingerprint(strings, rows),
+        }
+        return vectors_key("semantic vectors", parts, data.items)
+
+    def make(self, data: TrainingData, context: RunContext) -> tuple[np.ndarray, dict[str, Any], Provenance]:
         from harness.generative.training.checkpoint import PartialResults
 
+        config, (rows, strings) = self.config, self._texts(data)
+        if len(missing := np.setdiff1d(np.arange(data.n_items), rows)):
+            first = sorted(data.items)[missing[0]]
+            message = f"{len(missing)} items have no text in {', '.join(config.fields)} ({first}, …)"
+            raise InputError(message, where=data.dataset, hint="add other fields (semantic.fields)")
         unique = sorted(set(strings), key=lambda value: (len(value), value))  # like lengths together: little padding
-        shards = PartialResults(unfinished("semantic", key, context))
+        shards = PartialResults(unfinished(self.name, self.key(data, context), context))
         encoded = encode(unique, config.encoder, config.pooling, config.max_tokens, context, shards)
         check_finite(encoded, f"the text encoder {config.encoder!r}")
         place = {value: number for number, value in enumerate(unique)}
@@ -210,49 +274,10 @@ def semantic_vectors(data: TrainingData, config: SemanticConfig, context: RunCon
         values = average(encoded, places, np.array(rows), data.n_items, config.normalise)
         return values, {"encoder": config.encoder, "texts": len(unique)}, Provenance.of_text(VERSION)
 
-    return cached(SOURCE, key, data.items, context, make)
-
-
-def semantic_artefacts(data: TrainingData, config: SemanticConfig, context: RunContext) -> tuple[CacheEntry, ...]:
-    """The cache entries of `semantic_vectors`, none for vectors from a file. Nothing is computed."""
-    if config.vectors is not None or data.text is None:
-        return ()
-    key = _key(*_canonical_texts(data, config), data, config, context, is_here=True)
-    return (artefact(SOURCE, key, context),)
-
-
-def _canonical_texts(data: TrainingData, config: SemanticConfig) -> tuple[list[int], list[str]]:
-    """`field_texts` with the items numbered, and in the order of, their sorted raw ids."""
-    assert data.text is not None, "the caller checks that there is text"
-    return field_texts([data.text[item] for item in CanonicalOrder.of((), data.items).items], config)
-
-
-def _complete(rows: Sequence[int], data: TrainingData, config: SemanticConfig) -> None:
-    missing = np.setdiff1d(np.arange(data.n_items), rows)
-    if len(missing):
-        first = sorted(data.items)[missing[0]]
-        message = f"{len(missing)} items have no text in {', '.join(config.fields)} ({first}, …)"
-        raise InputError(message, where=data.dataset, hint="add other fields (semantic.fields)")
-
-
-def _key(
-    rows: Sequence[int],
-    strings: Sequence[str],
-    data: TrainingData,
-    config: SemanticConfig,
-    context: RunContext,
-    *,
-    is_here: bool = False,
-) -> Key:
-    """Fields and the way of cleaning act through the texts."""
-    parts = {
-        "method": VERSION,
-        "encoder": identity(config.encoder, is_here=is_here),
-        "settings": config.model_dump(mode="json", include={"pooling", "normalise", "max_tokens"}),
-        "precision": "stored" if context.device.startswith("cuda") else "float32",
-        "texts": fingerprint(strings, rows),
-    }
-    return vectors_key("semantic vectors", parts, data.items)
+    def _texts(self, data: TrainingData) -> tuple[list[int], list[str]]:
+        """`field_texts` with the items numbered, and in the order of, their sorted raw ids."""
+        assert data.text is not None, "the caller checks that there is text"
+        return field_texts([data.text[item] for item in CanonicalOrder.of((), data.items).items], self.config)
 
 
 def field_texts(text: Sequence[ItemText], config: SemanticConfig) -> tuple[list[int], list[str]]:

@@ -17,28 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
-from harness.core.artifact_cache import CacheEntry, Key
-from harness.core.config_files import UserFile
+from harness.core.artifact_cache import Key
 from harness.core.seeding import derive_seed
 from harness.data.dataset import CanonicalOrder
-from harness.generative.config import RowsBy, by_ids, given_files
-from harness.generative.tokenizers.embeddings import (
-    ItemVectors,
-    Source,
-    artefact,
-    cached,
-    load_user_vectors,
-    vectors_key,
-)
+from harness.generative.config import Section, VectorsConfig
+from harness.generative.tokenizers.embeddings import EmbeddingSource, ItemVectors, Source, vectors_key
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
@@ -49,10 +40,8 @@ ITERATIONS = 7  # power iterations of the randomised decomposition (Halko et al.
 VERSION = "collaborative/1"
 
 
-class GraphConfig(BaseModel):
+class GraphConfig(Section):
     """Weights of the item graph."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reach: int = Field(default=50, ge=1, description="places between two items of a sequence that still make an edge")
     shrinkage: float = Field(default=10.0, ge=0, description="added to the cosine's denominator: damps rare pairs")
@@ -160,65 +149,39 @@ def nearest(vectors: np.ndarray, count: int) -> np.ndarray:
     return result
 
 
-SOURCE: Source = "collaborative"
-
-
-class CollaborativeConfig(BaseModel):
-    """Training interactions to item vectors, by the spectrum of the item graph."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class CollaborativeConfig(VectorsConfig):
+    """Training interactions to item vectors, by the spectrum of the item graph; or ready vectors, such as the item
+    embeddings of a sequential recommender."""
 
     graph: GraphConfig = GraphConfig()
-    vectors: UserFile | None = Field(
-        default=None,
-        description="ready vectors instead, such as the item embeddings of a sequential recommender: Parquet or .npz "
-        "with an id column, or .npy beside FILE.ids.txt",
-    )
-    vectors_rows: RowsBy = Field(
-        default="ids",
-        exclude_if=by_ids,
-        description="item-file: the rows of a bare .npy stand in the order of the data set's item file",
-    )
-
-    def files(self, data: TrainingData) -> tuple[Path, ...]:
-        """The files of ready vectors."""
-        return given_files(self.vectors, data, self.vectors_rows)
 
 
 @dataclass(frozen=True)
-class CollaborativeEmbeddings:
-    """Vectors of `dim` dimensions, an `EmbeddingSource`. Wider ones from a file are projected to the `dim` directions
-    that keep most of their inner products; narrower ones are filled up with zeros."""
+class CollaborativeEmbeddings(EmbeddingSource[CollaborativeConfig]):
+    """Vectors of `dim` dimensions. Wider ones from a file are projected to the `dim` directions that keep most of their
+    inner products; narrower ones are filled up with zeros."""
 
     config: CollaborativeConfig
     dim: int
-    name: Source = SOURCE
+
+    name: ClassVar[Source] = "collaborative"
+    setting: ClassVar[str] = "SECTION.index.collaborative"
 
     def fit(self, data: TrainingData, context: RunContext) -> ItemVectors:
-        """Raises `InputError` for a file that cannot be read, does not cover the items or has seen held-out rows."""
-        config = self.config
-        if config.vectors is not None:
-            setting = "SECTION.index.collaborative.vectors_rows"
-            given = load_user_vectors(config.vectors, data, declared=False, rows=config.vectors_rows, setting=setting)
-            return replace(given, values=of_width(given.values, self.dim, data.items))
+        vectors = super().fit(data, context)
+        if self.config.vectors is None:
+            return vectors
+        return replace(vectors, values=of_width(vectors.values, self.dim, data.items))
+
+    def make(self, data: TrainingData, context: RunContext) -> tuple[np.ndarray, dict[str, Any], Provenance]:
         order = CanonicalOrder.of((), data.items)
+        rows = [order.item_ranks[row] for row in data.sequences if len(row)]
+        seed = derive_seed(context.seed, self.name) % (1 << 32)
+        with context.stage("collaborative vectors"):
+            values = graph_vectors(rows, data.n_items, self.dim, self.config.graph, seed)
+        return values, {"encoder": "graph"}, Provenance.of(data, VERSION)
 
-        def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
-            rows = [order.item_ranks[row] for row in data.sequences if len(row)]
-            seed = derive_seed(context.seed, SOURCE) % (1 << 32)
-            with context.stage("collaborative vectors"):
-                values = graph_vectors(rows, data.n_items, self.dim, config.graph, seed)
-            return values, {"encoder": "graph"}, Provenance.of(data, VERSION)
-
-        return cached(SOURCE, self._key(data, context), data.items, context, make)
-
-    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
-        """Empty for vectors from a file."""
-        if self.config.vectors is not None:
-            return ()
-        return (artefact(SOURCE, self._key(data, context), context),)
-
-    def _key(self, data: TrainingData, context: RunContext) -> Key:
+    def key(self, data: TrainingData, context: RunContext) -> Key:
         parts = {
             "method": VERSION,
             "graph": self.config.graph.model_dump(mode="json"),

@@ -18,22 +18,18 @@ from __future__ import annotations
 import heapq
 import warnings
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from harness.core.seeding import derive_seed, generator
-from harness.data.dataset import CanonicalOrder
-from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers.base import TextCodeTokenizer
-from harness.generative.tokenizers.index import ItemIndex, Vectors
-from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
-from harness.protocol.split import TrainingData
 
 VERSION = "kmeans-index/1"
 FIRST_PASSES, PASSES = 40, 4  # of k-means before the first rotation, and between two: those of FAISS
@@ -55,23 +51,17 @@ class KMeansTokenizer(TextCodeTokenizer):
         """What is quantised, float32 (n_items, dim)."""
         return vectors.astype(np.float32)
 
-    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
-        """`details`: the share of items that shared a code before the distinguishing token, and the share of the
-        vectors' variance that codes do not explain. Raises `InputError` for vectors that are not finite."""
-        order, item_vectors = CanonicalOrder.of((), data.items), vectors["semantic"]
-        if not np.isfinite(item_vectors.values).all():
-            raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
-        points = self.prepared(item_vectors.values[order.items])
+    version: ClassVar[str] = VERSION
+
+    def digits(self, vectors: Sequence[np.ndarray], context: RunContext) -> tuple[np.ndarray, dict[str, Any]]:
+        """Measures too the share of the vectors' variance that codes do not explain."""
+        points = self.prepared(vectors[0])
         digits, decoded = self.quantise(points, derive_seed(context.seed, self.stream))
-        codes = digits[order.item_ranks]
-        shared = CodeTable(codes, (self.size,) * self.levels).collisions()
-        details = {
-            "kind": self.model_dump()["kind"],
-            "collisions_before": len(shared) / len(codes),
+        shared = CodeTable(digits, (self.size,) * self.levels).collisions()
+        return digits, {
+            "collisions_before": len(shared) / len(digits),
             "unexplained_variance": _unexplained(points, decoded),
         }
-        provenance = Provenance.joined(VERSION, item_vectors.provenance)
-        return ItemIndex(table=self.table(codes, data.items), provenance=provenance, details=details)
 
 
 class RQKMeansTokenizer(KMeansTokenizer):

@@ -14,34 +14,31 @@ vectors of the item graph instead of SASRec's (a file of those can be named); wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch.nn import functional
 
 from harness.core.hashing import fingerprint
 from harness.core.seeding import generator
-from harness.data.dataset import CanonicalOrder
-from harness.generative.tokenizers.base import CodebookConfig, EmbeddingSource, TextCodeTokenizer
-from harness.generative.tokenizers.index import ItemIndex, Vectors
+from harness.generative.config import Section
+from harness.generative.tokenizers.base import CodebookConfig, TextCodeTokenizer
+from harness.generative.tokenizers.embeddings import EmbeddingSource
 from harness.generative.tokenizers.item_graph import CollaborativeConfig, CollaborativeEmbeddings
 from harness.generative.tokenizers.kmeans import balanced_kmeans
 from harness.generative.tokenizers.rqvae import RQVAEConfig, Stream, rqvae_codes
-from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
 VERSION = "letter/1"
 
 
-class LetterLossConfig(BaseModel):
+class LetterLossConfig(Section):
     """Weights of the two terms. With both at 0 the codes are an RQ-VAE's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     alignment: float = Field(default=0.02, ge=0, description="weight of the alignment with collaborative vectors")
     diversity: float = Field(default=1e-4, ge=0, description="weight of the diversity of a codebook")
@@ -65,18 +62,14 @@ class LetterTokenizer(TextCodeTokenizer, LetterConfig):
     def sources(self) -> tuple[EmbeddingSource, ...]:
         return (*super().sources(), CollaborativeEmbeddings(self.collaborative, self.rqvae.latent))
 
-    def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
-        """`details` holds the share of items that shared a code before the distinguishing token."""
-        order, sources = CanonicalOrder.of((), data.items), (vectors["semantic"], vectors["collaborative"])
-        text, collaborative = (source.values[order.items] for source in sources)
+    version: ClassVar[str] = VERSION
+
+    def digits(self, vectors: Sequence[np.ndarray], context: RunContext) -> tuple[np.ndarray, dict[str, Any]]:
+        text, collaborative = vectors
         terms = LetterLoss(collaborative, self.losses, context)
         stream = Stream("letter", terms, fingerprint(VERSION, collaborative, self.losses.model_dump(mode="json")))
-        rq_codes = rqvae_codes(scaled(text), self.levels, self.size, self.rqvae, context, stream)
-        return ItemIndex(
-            table=self.table(rq_codes.digits[order.item_ranks], data.items),
-            provenance=Provenance.joined(VERSION, *(source.provenance for source in sources)),
-            details={"kind": self.kind, "collisions_before": rq_codes.collisions, "rqvae": rq_codes.record()},
-        )
+        codes = rqvae_codes(scaled(text), self.levels, self.size, self.rqvae, context, stream)
+        return codes.digits, {"collisions_before": codes.collisions, "rqvae": codes.record()}
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         return (*super().files(data), *self.collaborative.files(data))

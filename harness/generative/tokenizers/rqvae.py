@@ -16,15 +16,16 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 from torch.nn import functional
 
 from harness.core.hashing import fingerprint
 from harness.core.seeding import derive_seed
-from harness.errors import InputError
+from harness.generative.config import Section
 from harness.generative.models.precision import to_float64
+from harness.generative.tokenizers.embeddings import check_finite
 from harness.generative.training.checkpoint import Callback
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.protocol.context import RunContext
@@ -35,11 +36,9 @@ TERM = "term."  # before the names of its state in a checkpoint
 MIN_ENTROPY = 0.003  # below it exp(-2 / entropy) underflows in double precision
 
 
-class RQVAEConfig(BaseModel):
+class RQVAEConfig(Section):
     """Defaults are LC-Rec's but for the encoder's widths (2048, 1024, 512, 256, 128, 64 there, for 4,096 dimensions),
     the passes (10,000 there), the guard against dead codes, and how items that share a code are separated."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     hidden: tuple[int, ...] = Field(
         default=(512, 256, 128), description="widths of the encoder; the decoder mirrors it"
@@ -198,8 +197,7 @@ def rqvae_codes(
     reported. Raises `InputError` for vectors that are not finite."""
     stream = Stream(stream) if isinstance(stream, str) else stream
     name = stream.name
-    if not np.isfinite(vectors).all():
-        raise InputError("item vectors hold NaN or infinite values", hint="check the model that made them")
+    check_finite(vectors, "item vectors")
     torch.manual_seed(derive_seed(context.seed, name))
     generator = torch.Generator().manual_seed(derive_seed(context.seed, name, "draws"))
     points = torch.from_numpy(vectors.astype(np.float32)).to(context.device)

@@ -11,7 +11,6 @@ so that a resumed loop computes only the rest, with any batch size.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,8 @@ from torch import nn
 from harness.core.files import write_atomic
 from harness.core.hashing import fingerprint
 from harness.core.timer import CheckpointTimer
-from harness.generative.models.fsdp import full_tensor, is_sharded
+from harness.generative.models.distributed import full_tensor, is_sharded, shard_like
+from harness.protocol.context import ProcessGroup
 
 DISK_HINT = "free some space; the same command continues"
 FACTS = "facts"  # key of the JSON in the file's metadata
@@ -119,22 +119,6 @@ def read_snapshot(path: Path | None) -> tuple[Facts, Tensors] | None:
             return facts, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, KeyError, ValueError):
         return None
-
-
-def flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, list[Any]]:
-    """The optimizer's state as named tensors (`parameter number.name`) and JSON-able parameter groups."""
-    state = optimizer.state_dict()
-    tensors = {f"{key}.{name}": value for key, entry in state["state"].items() for name, value in entry.items()}
-    return tensors, state["param_groups"]
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, groups: list[Any]) -> None:
-    """Loads the state that `flat_optimizer` returned."""
-    state: dict[int, Tensors] = {}
-    for name, value in tensors.items():
-        key, _, field_name = name.partition(".")
-        state.setdefault(int(key), {})[field_name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def random_state(device: str) -> Tensors:
@@ -232,9 +216,12 @@ class TrainingState:
             tensors |= {f"callback.{name}": value for name, value in callback_state.items()}
         checkpointer.save(facts, tensors)
 
-    def load(self, checkpointer: Checkpointer) -> Progress:
-        """Loads the checkpoint, if there is one; for one process."""
+    def load(self, checkpointer: Checkpointer, world: ProcessGroup) -> Progress:
+        """Loads the checkpoint, if there is one. In several processes all get the parameters and the checkpoint of the
+        main process, tensor by tensor: a process stores only its shard of a sharded parameter."""
         snapshot = checkpointer.load()
+        if world.size > 1:
+            return self._load_together(snapshot, world)
         if snapshot is None:
             return Progress()
         facts, tensors = snapshot
@@ -246,6 +233,30 @@ class TrainingState:
                 name.removeprefix("callback."): v for name, v in tensors.items() if name.startswith("callback.")
             }
             self.callback.load_state_dict(facts["callback"], callback_state)
+        return self.set_facts(facts)
+
+    def _load_together(self, snapshot: tuple[Facts, Tensors] | None, world: ProcessGroup) -> Progress:
+        if self.callback is not None:
+            raise ValueError("a callback with state does not support several processes")
+        facts = world.broadcast_object(None if snapshot is None else snapshot[0])
+        if facts is None:
+            world.broadcast([p.detach() for p in self.parameters if not is_sharded(p)])
+            return Progress()
+        entries = self.by_tensor({} if snapshot is None else snapshot[1])
+        shapes = world.broadcast_object(
+            [{name: [list(v.shape), str(v.dtype)] for name, v in tensors.items()} for tensors in entries]
+        )
+        for number, parameter in enumerate(self.parameters):
+            for name, (size, dtype) in shapes[number].items():
+                if world.rank:
+                    kind = getattr(torch, dtype.removeprefix("torch."))
+                    value = torch.empty(size, dtype=kind, device=parameter.device)
+                else:
+                    value = entries[number].pop(name).to(parameter.device)
+                world.broadcast([value])
+                if is_sharded(parameter) and value.shape == parameter.shape:
+                    value = shard_like(value, parameter)
+                self.set(number, name, value)
         return self.set_facts(facts)
 
     def by_tensor(self, tensors: Tensors) -> list[Tensors]:
@@ -315,11 +326,6 @@ class PartialResults:
             write_snapshot(self.folder / f"{self._pieces:06d}.safetensors", tensors, {})
         self._pieces += 1
         self._waiting.clear()
-
-    def clear(self) -> None:
-        """Deletes all files, after the complete result is stored elsewhere."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @torch.no_grad()

@@ -35,10 +35,10 @@ from harness.generative.models.packing import Branches, PackedStates, read_apart
 from harness.generative.tasks.prompts import IGNORED, CodePrompts, Prompts, Sample
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, shard
+from harness.protocol.predictions import NO_ITEM
 
 Counts = tuple[int, ...]
 SAMPLED = 0.2  # maximal share of a level's tokens that are children, for products with the children alone
-NO_ITEM = -1  # the response is not an item
 S = TypeVar("S")
 
 

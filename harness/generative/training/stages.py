@@ -18,15 +18,15 @@ from torch import nn
 from harness.core.seeding import derive_seed, generator
 from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.models.decoder_lm import CodeLM
-from harness.generative.models.fsdp import ShardedBlocks
-from harness.generative.models.lora import AdapterShape, attach, merge
+from harness.generative.models.distributed import ShardedBlocks
+from harness.generative.models.lora import AdapterShape, attach
 from harness.generative.models.precision import Precision
 from harness.generative.tasks.batching import Augmentation, Tasks
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.prompts import Prompts
 from harness.generative.training.checkpoint import Callback, EarlyStopping
 from harness.generative.training.losses import AuxiliaryLoss, Cost, Losses
-from harness.generative.training.trainer import Loss, ParameterGroup, StageResult, TrainingConfig, train
+from harness.generative.training.trainer import Loss, ParameterGroup, TrainingConfig, train
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
@@ -63,17 +63,6 @@ class Objective:
     initial: bool = False
 
 
-def alignment(tuned: StageInputs, context: RunContext) -> dict[str, Any]:
-    """The stage `tuning` with all tasks and the auxiliary loss: trains all weights of the backbone but its vocabulary,
-    or with `tuning.adapter` an adapter that is merged at the end. Returns the report of `run_stage`."""
-    config = tuned.config.tuning
-    stream = (context.seed, "alignment")
-    tasks = Tasks.every(tuned.data.sequences, tuned.pools, config, tuned.config.tasks, stream, tuned.augmentation)
-    report = run_stage("alignment", config, tasks, tuned, context)
-    merge(tuned.model.body)
-    return report
-
-
 def unfreeze_vocabulary(model: CodeLM) -> None:
     """Makes the text head a parameter: the embedding if the two are tied, else a parameter of its own."""
     head, rows = model.text_head, model.embedding.weight
@@ -98,9 +87,24 @@ def gradient_checkpointing(body: Any, on: bool) -> Iterator[None]:
 
 
 def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, context: RunContext) -> dict[str, Any]:
-    """Runs one supervised stage. Its report is that of `train_stage`."""
+    """Runs one supervised stage: the loss of responses of the tasks, and the auxiliary loss. Its report is that of
+    `train_stage`."""
     batches = tasks.batches
-    loss = _supervised(name, config, tasks, tuned, context)
+    losses = Losses(
+        tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world,
+        tuned.trie.on(context.device),
+    )  # fmt: skip
+    n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
+
+    def loss(step: int, part: int) -> Cost:
+        rng = generator(context.seed, name, "step", step, part)
+        samples = tuned.term.sample_negatives(n_items, rng) if tuned.term else np.empty(0, np.int64)
+        template = int(rng.integers(templates))
+        task = batches.task(step)
+        if task == "seqrec":
+            return losses.windows(batches.windows(step, part), template, samples)
+        return losses.rows(tasks.samples(task, step, part), samples)
+
     every = max(1, round(config.every * batches.steps_a_pass))
     objective = Objective(loss, batches.steps, batches.steps_a_pass, every)
     return train_stage(name, config, objective, tuned, context)
@@ -114,23 +118,20 @@ def train_stage(
     groups, blocks = _groups(name, config, tuned, context)
     backbone_ids = {id(parameter) for parameter in tuned.model.parameters()}
     trained = {id(p): p.numel() for group in groups for p in group.parameters if id(p) in backbone_ids}
+    stopping, validate = None, tuned.validate
+    if config.choose == "validation" and validate is not None:
+        stopping = EarlyStopping(
+            lambda: validate(config.validation_users), objective.every, config.patience, initial=objective.initial
+        )
+    shared = ("warmup", "floor", "clip", "accumulate", "beta2", "average", "max_seconds")
+    settings = {setting: getattr(config, setting) for setting in shared}
+    plan = TrainingConfig(name, objective.steps, precision=tuned.precision, **settings)
     with gradient_checkpointing(tuned.model.body, tuned.config.backbone.checkpointing):
-        choice = _choice(config, objective, tuned)
-        outcome = _run(name, groups, config, objective, tuned, context, choice)
+        outcome = train(groups, objective.loss, plan, context, stopping, objective.callback)
     blocks.unshard()
-    chosen = {"selected_on": "last"} if choice is None else {"selected_on": "validation", **choice.record()}
+    chosen = {"selected_on": "last"} if stopping is None else {"selected_on": "validation", **stopping.record()}
     passes = outcome.steps / objective.steps_a_pass
     return {**vars(outcome), "passes": passes, "trainable_parameters": sum(trained.values()), **chosen}
-
-
-def _choice(config: StageConfig, objective: Objective, tuned: StageInputs) -> EarlyStopping | None:
-    """Early stopping of the stage; None: the last state is taken."""
-    validate = tuned.validate
-    if config.choose == "last" or validate is None:
-        return None
-    return EarlyStopping(
-        lambda: validate(config.validation_users), objective.every, config.patience, initial=objective.initial
-    )
 
 
 def _groups(
@@ -158,48 +159,3 @@ def _groups(
         ParameterGroup(codes, config.code_rate, config.weight_decay),
         ParameterGroup([model.scale, *extra], config.code_rate / 3),
     ], blocks
-
-
-def _supervised(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, context: RunContext) -> Loss:
-    """The loss of responses of the tasks, and the auxiliary loss."""
-    batches = tasks.batches
-    losses = Losses(
-        tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world,
-        tuned.trie.on(context.device),
-    )  # fmt: skip
-    n_items, templates = tuned.data.n_items, tuned.config.tasks.templates
-
-    def loss(step: int, part: int) -> Cost:
-        rng = generator(context.seed, name, "step", step, part)
-        samples = tuned.term.sample_negatives(n_items, rng) if tuned.term else np.empty(0, np.int64)
-        template = int(rng.integers(templates))
-        task = batches.task(step)
-        if task == "seqrec":
-            return losses.windows(batches.windows(step, part), template, samples)
-        return losses.rows(tasks.samples(task, step, part), samples)
-
-    return loss
-
-
-def _run(
-    name: str,
-    groups: list[ParameterGroup],
-    config: StageConfig,
-    objective: Objective,
-    tuned: StageInputs,
-    context: RunContext,
-    choice: EarlyStopping | None,
-) -> StageResult:
-    plan = TrainingConfig(
-        stage=name,
-        steps=objective.steps,
-        warmup=config.warmup,
-        floor=config.floor,
-        clip=config.clip,
-        precision=tuned.precision,
-        accumulate=config.accumulate,
-        beta2=config.beta2,
-        average=config.average,
-        max_seconds=config.max_seconds,
-    )
-    return train(groups, objective.loss, plan, context, choice, objective.callback)

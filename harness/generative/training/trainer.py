@@ -26,10 +26,9 @@ from torch import nn
 from harness.core.seeding import derive_seed
 from harness.core.timer import CheckpointTimer
 from harness.errors import InputError
-from harness.generative.models.fsdp import split_by_sharding
+from harness.generative.models.distributed import GradientSynchronizer, split_by_sharding
 from harness.generative.models.precision import Precision, autocast
 from harness.generative.training.checkpoint import Callback, Checkpointer, EarlyStopping, Progress, TrainingState
-from harness.generative.training.distributed import GradientSynchronizer
 from harness.generative.training.losses import Cost, together
 from harness.protocol.context import RunContext
 
@@ -191,8 +190,8 @@ def train(
     optimizer = _optimizer(groups, config)
     state = TrainingState(parameters, optimizer, early_stopping, callback)
     checkpointer = Checkpointer(context.checkpoint, config.stage, config.fingerprint)
-    synchronizer = GradientSynchronizer(context.world, parameters, optimizer)
-    progress = synchronizer.begin(state, checkpointer)
+    synchronizer = GradientSynchronizer(context.world, parameters)
+    progress = state.load(checkpointer, context.world)
     started, timer, earlier = time.monotonic(), CheckpointTimer(), progress.seconds
     release = CheckpointTimer(RELEASE_SECONDS)
     position = schedule_step(progress.step, earlier, config)
@@ -205,7 +204,7 @@ def train(
             if config.reseed:
                 torch.manual_seed(derive_seed(context.seed, config.stage, progress.step, *synchronizer.stream))
             _set_rates(optimizer, position - progress.skipped, config)
-            value = _one_step(synchronizer, loss, progress.step, config, context.device)
+            value = _one_step(synchronizer, optimizer, loss, progress.step, config, context.device)
             _update_average(optimizer, parameters, config.average, progress.step)
             progress.skipped += value is None
             progress.losses = [*progress.losses, *([] if value is None else [value])][-LOSSES:]
@@ -295,10 +294,15 @@ def _optimizer(groups: Sequence[ParameterGroup], config: TrainingConfig) -> torc
 
 
 def _one_step(
-    synchronizer: GradientSynchronizer, loss: Loss, step: int, config: TrainingConfig, device: str
+    synchronizer: GradientSynchronizer,
+    optimizer: torch.optim.Optimizer,
+    loss: Loss,
+    step: int,
+    config: TrainingConfig,
+    device: str,
 ) -> float | None:
     """One optimizer step; its loss, or None if it has no parts."""
-    synchronizer.optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     values = []
     for value in _shares(loss, step, config, device):
         value.backward()
@@ -307,9 +311,9 @@ def _one_step(
         return None
     total = synchronizer.sum_gradients(sum(values))
     if not math.isfinite(total):
-        raise _diverged(total, step, config, synchronizer.optimizer.param_groups)
+        raise _diverged(total, step, config, optimizer.param_groups)
     synchronizer.clip(config.clip)
-    synchronizer.optimizer.step()
+    optimizer.step()
     return total
 
 

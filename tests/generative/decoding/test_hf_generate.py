@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 
 from harness.data.ragged import RaggedArray
 from harness.generative.decoding.generate import Decoding, Ranker, recommend
-from harness.generative.decoding.hf_generate import PrefixTree, generate, with_grown_vocabulary
+from harness.generative.exporting import PrefixTree, generate, with_grown_vocabulary
 from harness.generative.item_codes import CodeTable
 from harness.generative.trie import CodeTrie
 from harness.protocol.requests import Requests

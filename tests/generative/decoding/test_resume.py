@@ -59,14 +59,14 @@ def test_an_rqvae_goes_on_within_a_pass(tmp_path: Path, stop: int) -> None:
 def test_text_vectors_go_on_by_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_encoder, "BATCH", 1)
     complete = text_vectors(TITLES, tmp_path / "whole")
-    from harness.generative.tokenizers.embeddings import semantic_vectors
+    from harness.generative.tokenizers.embeddings import TextEmbeddings
     from tests.generative.tokenizers.test_text_embeddings import data
 
     with pytest.raises(KeyboardInterrupt):
-        semantic_vectors(data(), TITLES, toys.context(tmp_path, reporter=StopAfter(3)))
+        TextEmbeddings(TITLES).fit(data(), toys.context(tmp_path, reporter=StopAfter(3)))
     assert len(list((tmp_path / "cache/vectors/unfinished").rglob("*.safetensors"))) == 2
     rest = StopAfter()
-    repeated = semantic_vectors(data(), TITLES, toys.context(tmp_path, reporter=rest)).values
+    repeated = TextEmbeddings(TITLES).fit(data(), toys.context(tmp_path, reporter=rest)).values
     texts = len({text.title for text in TEXT})
     assert rest.calls == 1 + texts - 2
     np.testing.assert_array_equal(complete, repeated)

@@ -12,7 +12,7 @@ import torch
 from harness.data.ragged import RaggedArray
 from harness.generative.decoding.beam_search import Search, beam_search, rank_all
 from harness.generative.decoding.generate import Beams, Decoding, Ranker, recommend
-from harness.generative.decoding.hf_generate import PrefixTree, generate
+from harness.generative.exporting import PrefixTree, generate
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import CodeT5, T5Reader, T5Shape
 from harness.generative.models.readers import PromptBatch

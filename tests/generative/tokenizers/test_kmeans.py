@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from harness.errors import InputError
+from harness.generative.tokenizers.base import ItemIndex
 from harness.generative.tokenizers.embeddings import ItemVectors
-from harness.generative.tokenizers.index import ItemIndex
 from harness.generative.tokenizers.kmeans import KMeansTokenizer, OPQTokenizer, RQKMeansTokenizer, kmeans
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.split import TrainingData

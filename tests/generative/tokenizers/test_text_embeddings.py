@@ -16,7 +16,7 @@ from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.config import EMBEDDED, SemanticConfig
 from harness.generative.tokenizers import embeddings
-from harness.generative.tokenizers.embeddings import average, released_text, semantic_vectors
+from harness.generative.tokenizers.embeddings import TextEmbeddings, average, released_text
 from harness.generative.tokenizers.text_encoder import encode, encoder_folder, identity, load_encoder
 from harness.protocol.split import TrainingData
 from tests import toys
@@ -35,7 +35,7 @@ def data(text: tuple[ItemText, ...] = TEXT) -> TrainingData:
 
 
 def vectors(config: SemanticConfig, folder: Path, text: tuple[ItemText, ...] = TEXT) -> np.ndarray:
-    return semantic_vectors(data(text), config, toys.context(folder)).values
+    return TextEmbeddings(config).fit(data(text), toys.context(folder)).values
 
 
 @pytest.fixture
@@ -88,12 +88,12 @@ def test_the_cache_hits_what_is_equal_and_misses_what_is_not(
 
     monkeypatch.setattr(embeddings, "encode", fake)
     context = toys.context(tmp_path)
-    first, repeated = (semantic_vectors(data(), TITLES, context) for _ in range(2))
+    first, repeated = (TextEmbeddings(TITLES).fit(data(), context) for _ in range(2))
     assert len(calls) == 1 and first.key == repeated.key and repeated.provenance.rows == "none"
     np.testing.assert_array_equal(first.values, repeated.values)
     keys = {first.key}
     local = TITLES.model_copy(update={"encoder": str(encoder)})
-    assert semantic_vectors(data(), local, context).key == first.key, "equal weights, wherever they lie"
+    assert TextEmbeddings(local).fit(data(), context).key == first.key, "equal weights, wherever they lie"
     (encoder / "config.json").write_text((encoder / "config.json").read_text() + " ")
     for text, config in (
         ((*TEXT[:2], ItemText("Another title")), TITLES),
@@ -102,7 +102,7 @@ def test_the_cache_hits_what_is_equal_and_misses_what_is_not(
         (TEXT, TITLES.model_copy(update={"max_tokens": 9})),
         (TEXT[::-1], TITLES),
     ):
-        keys.add(semantic_vectors(data(text), config, context).key)
+        keys.add(TextEmbeddings(config).fit(data(text), context).key)
     assert len(keys) == len(calls) == 6
 
 
@@ -221,7 +221,7 @@ def test_given_vectors_are_checked(tmp_path: Path) -> None:
     config = SemanticConfig(vectors=file)
     np.save(file, np.arange(6.0).reshape(3, 2))
     (tmp_path / "own.ids.txt").write_text("\n".join(data().items))
-    result = semantic_vectors(data(), config, toys.context(tmp_path))
+    result = TextEmbeddings(config).fit(data(), toys.context(tmp_path))
     np.testing.assert_array_equal(result.values, np.arange(6.0).reshape(3, 2))
     assert result.provenance.rows == "unknown"
     for wrong, message in (
@@ -231,10 +231,10 @@ def test_given_vectors_are_checked(tmp_path: Path) -> None:
     ):
         np.save(file, wrong)
         with pytest.raises(InputError, match=message):
-            semantic_vectors(data(), config, toys.context(tmp_path))
+            TextEmbeddings(config).fit(data(), toys.context(tmp_path))
     file.write_text("words")
     with pytest.raises(InputError, match="no vectors can be read"):
-        semantic_vectors(data(), config, toys.context(tmp_path))
+        TextEmbeddings(config).fit(data(), toys.context(tmp_path))
 
 
 @pytest.mark.parametrize("normalise", [True, False])

@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from harness.data.dataset import ItemFile
 from harness.data.readers.vector_files import input_files
 from harness.errors import InputError
-from harness.generative.config import SemanticConfig, given_files
-from harness.generative.tokenizers.embeddings import load_user_vectors, semantic_vectors
+from harness.generative.config import SemanticConfig
+from harness.generative.tokenizers.embeddings import TextEmbeddings, load_user_vectors
 from harness.protocol.split import TrainingData
 from tests import toys
 
@@ -154,7 +154,10 @@ def test_a_bare_npy_needs_the_order_of_an_item_file(tmp_path: Path, data: Traini
     short = replace(data, item_file=ItemFile(tmp_path / "items.csv", tuple(ids[:-1])))
     with pytest.raises(InputError, match=r"25 vectors, and 24 items in items\.csv"):
         load_user_vectors(tmp_path / "v.npy", short, declared=False, rows="item-file")
-    assert given_files(tmp_path / "v.npy", expected, "item-file") == (tmp_path / "v.npy", tmp_path / "items.csv")
+    assert SemanticConfig(vectors=tmp_path / "v.npy", vectors_rows="item-file").files(expected) == (
+        tmp_path / "v.npy",
+        tmp_path / "items.csv",
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,6 +216,6 @@ def test_the_default_leaves_stored_configurations_as_they_were(tmp_path: Path, d
     path = put_npy(tmp_path / "v.npy", shuffled(data))
     config = SemanticConfig(vectors=path, vectors_rows="item-file")
     assert config.model_dump(mode="json")["vectors_rows"] == "item-file"
-    result = semantic_vectors(data, config, toys.context(tmp_path))
+    result = TextEmbeddings(config).fit(data, toys.context(tmp_path))
     assert np.array_equal(result.values, rows(list(data.items))), "a list of ids counts before the order of a file"
     assert input_files(path) == (path, tmp_path / "v.ids.txt")

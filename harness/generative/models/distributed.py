@@ -1,8 +1,13 @@
-"""Fully sharded data parallel training (Zhao et al., VLDB 2023) of backbones that exceed the memory of one device.
+"""Training in several processes that compute each step together.
 
-Each transformer block is sharded over the processes: its weights are gathered for its forward and backward pass, its
-gradients are reduced to the shards. Embeddings, norms outside the blocks, code embeddings and heads are replicated.
-After the stage every process has the complete model again.
+Each process has the whole model and a share of the step's samples; the losses of the shares sum to the step's loss.
+Gradients are summed before clipping, so that the update equals that of a single process. torch's
+DistributedDataParallel averages gradients and hooks into one `forward`; a step here calls the backbone several times,
+or not at all in a process without samples.
+
+Backbones that exceed the memory of one device are fully sharded (Zhao et al., VLDB 2023): the weights of a transformer
+block are gathered for its forward and backward pass, its gradients are reduced to the shards. Embeddings, norms outside
+the blocks, code embeddings and heads are replicated. After the stage every process has the complete model again.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.generative.models.precision import to_float64
+from harness.generative.models.precision import float64_on_cpu, to_float64
 from harness.protocol.context import ProcessGroup
 
 
@@ -105,3 +110,64 @@ def _blocks(body: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
 def _bare(block: nn.Module) -> nn.Module:
     """A copy of a block on the meta device."""
     return copy.deepcopy(block).to("meta")
+
+
+BUCKET = 1 << 25  # gradient elements in one all-reduce, which bounds the memory of their copies
+
+
+class GradientSynchronizer:
+    """Gradients of the parameters of one stage in all processes of `world`."""
+
+    def __init__(self, world: ProcessGroup, parameters: Sequence[nn.Parameter]) -> None:
+        self.world, self.parameters = world, list(parameters)
+        self.stream = (world.rank,) if world.rank else ()  # part of the seed: dropout differs between processes
+
+    def clock(self, seconds: float, due: bool) -> tuple[float, bool]:
+        """The main process's seconds and whether a checkpoint is due, so that all processes agree."""
+        if self.world.size == 1:
+            return seconds, due
+        message = self.world.broadcast_object([seconds, due])
+        return float(message[0]), bool(message[1])
+
+    def clip(self, limit: float) -> None:
+        """Scales all gradients so that their norm is at most `limit`."""
+        if any(map(is_sharded, self.parameters)):
+            clip_sharded(self.parameters, limit, self.world)
+        else:
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+            if norm > limit:  # smaller ones would be multiplied by 1
+                nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
+
+    def sum_gradients(self, loss: float) -> float:
+        """Sums gradients and loss over all processes. A parameter that no process used in the step has no gradient, as
+        in one process."""
+        if self.world.size == 1:
+            return loss
+        gathered = float64_on_cpu([loss, *(p.grad is not None for p in self.parameters)])
+        self.world.all_reduce([gathered])
+        counts = zip(self.parameters, gathered[1:].tolist(), strict=True)
+        used = [parameter for parameter, count in counts if count and not is_sharded(parameter)]  # else by FSDP
+        for parameter in used:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for bucket in _buckets(used):
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            self.world.all_reduce([flat])
+            for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+                gradient.copy_(summed.view_as(gradient))
+        return float(gathered[0])
+
+
+def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[torch.Tensor]]:
+    """Consecutive gradients in groups of one dtype and device."""
+    bucket: list[torch.Tensor] = []
+    for gradient in (parameter.grad for parameter in parameters):
+        assert gradient is not None
+        alike = bucket and (bucket[0].dtype, bucket[0].device) == (gradient.dtype, gradient.device)
+        if bucket and (not alike or sum(g.numel() for g in bucket) + gradient.numel() > BUCKET):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket

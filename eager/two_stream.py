@@ -12,31 +12,30 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from eager.index_config import BehaviorConfig, IndexConfig
-from eager.tree_tokenizer import DualSourceTokenizer
-from eager.two_stream.network import NetworkConfig, Stream, TwoStreamModel
-from eager.two_stream.tasks import (
+from eager.behavior_models import BehaviorConfig
+from eager.tree_tokenizer import DualSourceTokenizer, IndexConfig
+from eager.two_stream_training import (
+    NetworkConfig,
+    Stream,
     SummaryContrastConfig,
     TransferConfig,
+    TwoStreamModel,
     TwoStreamTraining,
     TwoStreamTrainingConfig,
     best,
     log_probabilities,
     union,
 )
-from harness.generative.config import Section, SemanticConfig, given_files
+from harness.generative.config import RankingConfig, SemanticConfig
 from harness.generative.decoding.generate import (
     DecodeReport,
     Decoding,
     Ranker,
-    beam_recall_loss,
-    evenly_spaced,
     recommend,
 )
 from harness.generative.models.precision import autocast
 from harness.generative.models.readers import PromptBatch
 from harness.generative.recommender import GenerativeRecommender, Method
-from harness.generative.sequence_models import resolve_precision
 from harness.generative.tokenizers.base import TokenizerSeedConfig
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import Predictions
@@ -45,7 +44,7 @@ from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
 
-class ConfidenceConfig(Section):
+class ConfidenceConfig(RankingConfig):
     """Ranking."""
 
     beams: int = Field(default=20, ge=1, description="items that a stream generates, at least as many as requested")
@@ -54,13 +53,6 @@ class ConfidenceConfig(Section):
         default="both",
         description="what ranks the union, as a mean log-probability a token: both codes of an item, or the code in "
         "the stream that generated it",
-    )
-    exact_users: int = Field(
-        default=0, ge=0, description="users for whom all items are ranked too, to record what beams miss"
-    )
-    filter_viewed: bool | Literal["auto"] = Field(
-        default="auto",
-        description="exclude items of the user's history; auto: if no training sequence repeats an item",
     )
 
 
@@ -82,21 +74,18 @@ class TwoStreamConfig(TokenizerSeedConfig):
             "network": {"layers": 1, "width": 32, "heads": 2, "head_width": 16, "inner": 64, "dropout": 0.0},
             "transfer": {"heads": 2},
             "training": {
-                "batch": 64,
-                "epochs": 100,
-                "max_steps": 60,
-                "learning_rate": 5e-3,
-                "weight_decay": 0.0,
-                "validation_users": 200,
-                "precision": "float32",
-                "patience": 2,
+                "batch": 64, "epochs": 100, "max_steps": 60, "learning_rate": 5e-3, "weight_decay": 0.0,
+                "validation_users": 200, "precision": "float32", "patience": 2,
             },
         },
         "cpu": {
             "behavior": {"encoder": "graph"},
             "training": {"batch": 256, "epochs": 20, "patience": 5, "validation_users": 1000},
         },
-        "gpu": {"behavior": {"encoder": "sasrec", "choose": "last"}, "training": {"batch": 256}},
+        "gpu": {
+            "behavior": {"encoder": "sasrec", "choose": "last"},
+            "training": {"batch": 256},
+        },
         "paper": {
             "semantic": {"encoder": "sentence-transformers/sentence-t5-base"},
             "behavior": {
@@ -106,13 +95,8 @@ class TwoStreamConfig(TokenizerSeedConfig):
             "network": {"inner": 1024},
             "contrast": {"mode": "released", "semantic": 10.0, "negatives": 2048},
             "training": {
-                "batch": 256,
-                "epochs": 10_000,
-                "max_steps": 60_000,
-                "learning_rate": 1e-3,
-                "weight_decay": 1e-7,
-                "schedule": "inverse_sqrt",
-                "warmup_steps": 2000,
+                "batch": 256, "epochs": 10_000, "max_steps": 60_000, "learning_rate": 1e-3, "weight_decay": 1e-7,
+                "schedule": "inverse_sqrt", "warmup_steps": 2000,
             },
             "decode": {"filter_viewed": False},
         },
@@ -133,9 +117,7 @@ class TwoStreamConfig(TokenizerSeedConfig):
         return self
 
     def resolved(self, device: str) -> TwoStreamConfig:
-        """With the precision that `auto` stands for on this machine."""
-        training = self.training.model_copy(update={"precision": resolve_precision(self.training.precision, device)})
-        return self.model_copy(update={"training": training})
+        return self.model_copy(update={"training": self.training.resolved(device)})
 
     def item_tokenizer(self) -> DualSourceTokenizer:
         """The tokenizer that makes the item codes."""
@@ -151,10 +133,7 @@ class TwoStreamConfig(TokenizerSeedConfig):
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:
         """Ready vectors and a ready index, where they are named."""
-        vectors = [
-            *given_files(self.semantic.vectors, data, self.semantic.vectors_rows),
-            *given_files(self.behavior.vectors, data, self.behavior.vectors_rows),
-        ]
+        vectors = (*self.semantic.files(data), *self.behavior.files(data))
         return tuple(dict.fromkeys((*vectors, *self.item_tokenizer().files(data))))
 
 
@@ -171,23 +150,15 @@ class Eager(GenerativeRecommender[TwoStreamConfig]):
         contrast = config.contrast.sources(config.semantic, config.behavior)
         return Method(config.item_tokenizer(), model, recipe, config.decode, contrast)
 
-    def _rank(
-        self, requests: Requests, k: int, context: RunContext, *, exact_users: int = 0, resume: bool = False
-    ) -> tuple[Predictions, DecodeReport]:
-        n_items = self._table.n_items
-        beams = min(max(self.config.decode.beams, k), n_items)
-        predictions, report = self._lists(requests, k, context, beams, resume=resume)
-        if exact_users and beams < n_items:
-            rows = evenly_spaced(len(requests), exact_users)
-            exact, _ = self._lists(requests.take(rows), k, context, n_items)
-            report.lost = beam_recall_loss(predictions.items[rows], exact.items)
-        return predictions, report
+    def _is_exact(self, k: int) -> bool:
+        return max(self.config.decode.beams, k) >= self._table.n_items
 
-    def _lists(
-        self, requests: Requests, k: int, context: RunContext, beams: int, *, resume: bool = False
+    def _rank(
+        self, requests: Requests, k: int, context: RunContext, *, exact: bool = False, resume: bool = False
     ) -> tuple[Predictions, DecodeReport]:
-        """Lists by confidence of the `beams` best items of each stream."""
-        model, config = self.method.model, self.config.decode
+        """Lists by confidence of the best items of each stream."""
+        n_items, model, config = self._table.n_items, self.method.model, self.config.decode
+        beams = n_items if exact else min(max(config.beams, k), n_items)
         decoding = Decoding(
             beams, config.batch, model.precision, "children", resume=resume,
             filter_viewed=self._record.get("filter_viewed", False),
