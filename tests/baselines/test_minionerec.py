@@ -18,7 +18,7 @@ from harness.generative.tasks.batching import Tasks
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.item_texts import task_texts
 from harness.generative.tasks.prompts import Prompts
-from harness.protocol.context import SingleProcess
+from harness.protocol.context import ProcessGroup
 from harness.protocol.recommender import Recommender
 from harness.registry import model_entry
 from harness.testing.contract import RecommenderContract
@@ -92,12 +92,13 @@ def test_grpo_is_a_stage_that_is_off_by_default(tmp_path: Path) -> None:
 
 
 def test_grpo_in_several_processes_and_by_another_normalisation_are_refused(tmp_path: Path) -> None:
-    class Two(SingleProcess):
-        size = 2
+    class Local(ProcessGroup):
+        def broadcast_object(self, value: Any = None) -> Any:
+            return value
 
     model, data = short(enabled=True), toys.split().train
     with pytest.raises(InputError, match=r"minionerec\.grpo: the stage runs in one process, not in 2") as error:
-        model.fit(data, replace(toys.context(tmp_path), world=Two()))
+        model.fit(data, replace(toys.context(tmp_path), world=Local(size=2)))
     assert error.value.exit_code == 2 and "\n" not in str(error.value)
     children = {"tuning": {"normalise": "children"}, "decode": {"normalise": "children"}}
     with pytest.raises(ValueError, match=r"grpo\.normalise=level and decode\.normalise=children"):
