@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 LENGTH = 16  # hexadecimal digits of SHA-256: 64 bits
 
 
@@ -20,6 +18,8 @@ def fingerprint(*parts: Any) -> str:
     >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
     True
     """
+    import numpy as np  # not at the top: the registry, which hashes files, starts without it
+
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):

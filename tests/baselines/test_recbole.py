@@ -19,7 +19,7 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from baselines.library import Session, Worker, read_arrays
+from baselines.library import Session, read_arrays
 from baselines.recbole.model_table import RECBOLE_MODELS
 from baselines.recbole.recommender import RecBoleConfig, RecBoleRecommender
 from harness.data.dataset import Dataset
@@ -152,10 +152,10 @@ def test_a_worker_that_dies_in_recbole_gives_one_error_with_its_last_words(tmp_p
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "lacking.py").write_text("import no_such_package")
+    (tmp_path / "recbole.py").write_text("import no_such_package")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(InputError, match="RecBole needs the package no_such_package, which is not installed"):
-        Session(Worker("RecBole", "lacking")).request("open")
+        Session().request("open")
 
 
 @pytest.mark.nightly

@@ -32,7 +32,9 @@ RULES: tuple[ScoreNormalization, ...] = ("children", "level", "vocabulary")
 def built(kind: str, folder: Path) -> Any:
     config = NetworkConfig(kind=cast(Any, kind), **SMALL)
     model: Any = DecoderOnly(config, "float32") if kind == "decoder" else EncoderDecoder(config, 0, "float32")
-    model.build(CODES, toys.split().train, toy_models.context(folder))
+    context = toy_models.context(folder)
+    model.prepare(context)
+    model.build(CODES, toys.split().train, context)
     with torch.no_grad():  # logits far enough apart that one rule differs from another
         (model.network.code_in if kind == "decoder" else model.network.t5.shared.weight).mul_(3)
     model.network.eval()
