@@ -39,14 +39,15 @@ PAPER: dict[str, Any] = profiles.with_settings(
 
 
 # The fastest configuration among the best on validation (docs/log.md, 2026-11-29): a small Llama with random weights,
-# the sequential task only, graph vectors, one tree with two tokens an item, one table for input and output, random
-# walks among the windows, a moving average of the weights, the epoch that is best on validation. The budget is 20
-# epochs, at most 250 targets an item: data with few items and many interactions need fewer epochs. 1,000 validation
-# users are too few to choose the epoch on Beauty (docs/log.md, 2026-11-30).
+# the sequential task only, graph vectors, one tree with two tokens an item, one table for input and output where the
+# catalogue is small, random walks among the windows, a moving average of the weights, the epoch that is best on
+# validation. The budget is 20 epochs, at most 250 targets an item: data with few items and many interactions need fewer
+# epochs. 1,000 validation users are too few to choose the epoch on Beauty (docs/log.md, 2026-11-30).
 SMALL: dict[str, Any] = with_settings(
     CPU,
     backbone={
-        "name": "random-llama", "layers": 2, "width": 256, "dropout": 0.3, "residual_dropout": 0.3, "tied_codes": True,
+        "name": "random-llama", "layers": 2, "width": 256, "dropout": 0.3, "residual_dropout": 0.3,
+        "tied_codes": "auto",
     },
     behavior={"encoder": "graph"},
     index={"sources": ("behavior", "semantic"), "levels": ("behavior", "semantic"), "leaf_tokens": "own"},

@@ -92,7 +92,7 @@ def sizes_of(config: EagerConfig, data: TrainingData | None) -> Sizes:
         backbone=every,
         words=words,
         vocabulary=words if is_tied else 2 * words,
-        codes=(1 if config.backbone.tied_codes else 2) * tokens * width + 1,
+        codes=(1 if config.backbone.ties_codes(items) else 2) * tokens * width + 1,
         blocks=int(total.config.num_hidden_layers),
         width=width,
     )

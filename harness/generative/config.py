@@ -31,6 +31,7 @@ code tokens before the trie's mask, and the end-of-sequence token after the last
 LossNormalise = ScoreNormalization
 # The settings of LC-Rec's scripts, which EAGER-LLM uses too: LLaMA-7B, 128 next items a step, transformers' AdamW.
 LLAMA = "huggyllama/llama-7b"
+TIED_ITEMS = 6000  # `backbone.tied_codes=auto`: between the catalogues that were measured (docs/log.md, 2026-11-30)
 
 
 class Section(BaseModel):
@@ -131,10 +132,11 @@ class BackboneConfig(Section):
     codes: Literal["centroid", "random"] = Field(
         default="centroid", description="initial code embeddings: projected means of their items' vectors, or random"
     )
-    tied_codes: bool = Field(
+    tied_codes: bool | Literal["auto"] = Field(
         default=False,
         exclude_if=lambda value: not value,  # the keys of older runs stay
-        description="one table is both the input embeddings of the code tokens and their rows of the head",
+        description="one table is both the input embeddings of the code tokens and their rows of the head; "
+        f"auto: for at most {TIED_ITEMS:,} items",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="of input embeddings and last states in training")
     residual_dropout: float = Field(
@@ -143,6 +145,10 @@ class BackboneConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 if the device computes in it"
     )
+
+    def ties_codes(self, n_items: int) -> bool:
+        """Whether `tied_codes` means one table for a catalogue of `n_items`."""
+        return n_items <= TIED_ITEMS if self.tied_codes == "auto" else self.tied_codes
 
 
 class StageConfig(Section):

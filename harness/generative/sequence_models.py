@@ -194,7 +194,7 @@ class LanguageModel(SequenceModel):
         torch.manual_seed(derive_seed(context.seed, "code rows"))
         self.prompts = Prompts(backbone, table, self.text_tokens)
         rates = {"dropout": config.dropout, "residual_dropout": config.residual_dropout}
-        self.network = CodeLM(backbone, table.sizes, **rates, tied=config.tied_codes)
+        self.network = CodeLM(backbone, table.sizes, **rates, tied=config.ties_codes(table.n_items))
         can_pack(self.network)  # cached now, because the blocks may be sharded later
         if config.vocabulary == "trained":
             unfreeze_vocabulary(self.network)

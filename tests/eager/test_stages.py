@@ -12,6 +12,7 @@ import torch
 from eager.config import EagerConfig
 from eager.method import EagerLLM
 from harness.errors import InputError
+from harness.generative import config as generative_config
 from harness.generative.exporting import ADAPTER
 from harness.generative.models.lora import attached
 from harness.generative.models.packing import can_pack
@@ -101,8 +102,13 @@ def test_a_trained_vocabulary_moves_and_is_saved(tmp_path: Path) -> None:
     assert torch.equal(repeated.model.text_head, model.model.text_head)
 
 
-def test_tied_codes_are_one_table_that_is_trained_and_saved_once(tmp_path: Path) -> None:
-    model = fitted(short(backbone={"tied_codes": True}), tmp_path)
+@pytest.mark.parametrize(("setting", "most"), [(True, 0), ("auto", 24)])
+def test_tied_codes_are_one_table_that_is_trained_and_saved_once(
+    setting: bool | str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` ties them for a catalogue of at most `TIED_ITEMS`."""
+    monkeypatch.setattr(generative_config, "TIED_ITEMS", most)
+    model = fitted(short(backbone={"tied_codes": setting}), tmp_path)
     network = model.model
     assert network.code_out is network.code_in
     separate = fitted(short(), tmp_path / "separate")
@@ -113,6 +119,8 @@ def test_tied_codes_are_one_table_that_is_trained_and_saved_once(tmp_path: Path)
     repeated.load(tmp_path / "saved", toys.split().train, toys.context(tmp_path))
     assert repeated.model.code_out is repeated.model.code_in
     assert torch.equal(repeated.model.code_in, network.code_in)
+    monkeypatch.setattr(generative_config, "TIED_ITEMS", 23)
+    assert model.config.backbone.ties_codes(24) == (setting is True)
 
 
 def test_recomputing_activations_costs_a_second_forward_and_changes_no_gradient(tmp_path: Path) -> None:
