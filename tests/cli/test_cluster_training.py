@@ -113,8 +113,9 @@ def test_a_machine_lost_in_the_middle_of_training(
         name: 2 if name == message[0] else 1 for name in result
     }
     first, second = result[message[0]]
-    assert first[0] == 20 and 45 <= first[-1] < second[0] and second[-1] == STEPS, "it did not go on where it was lost"
-    assert [*first, *second] == next(sessions[0] for name, sessions in result.items() if name != message[0])
+    assert first[0] == 20 and 45 <= first[-1] <= second[0] and second[-1] == STEPS, "it did not go on where it was lost"
+    # a step that was logged, but not yet kept, is made again
+    assert sorted({*first, *second}) == next(sessions[0] for name, sessions in result.items() if name != message[0])
     alone = harness(*arguments, "--results", "alone")
     assert alone.code == 0 and table(alone.out) == table(done.out) and len(table(done.out)) == 2
     assert [folder.name for folder in folders("often", "alone")] == list(result)

@@ -22,7 +22,7 @@ from tests.eager.test_method import changed, fitted
 
 HELD_OUT = 0.2
 TAUGHT: dict[str, dict[str, Any]] = {
-    "tuning": {"max_steps": 260, "rows": 16},
+    "tuning": {"max_steps": 400, "rows": 16},
     "tasks": {"item2index": 3.0, "index2item": 3.0, "fusionseqrec": 0.0, "itemsearch": 0.0, "preferenceobtain": 0.0}
     | {"held_out": HELD_OUT, "templates": 1},
     "comprehension": {"items": 10},
