@@ -250,7 +250,7 @@ class TigerDecoderConfig(TigerConfig):
         },
         "cpu": {
             "index": {"rqvae": {"epochs": 200}},
-            "training": {**_STEPS, "epochs": 40, "item_targets": 600, "validation_users": 1000},
+            "training": {**_STEPS, "epochs": 40, "item_targets": 600, "validation_users": 5000, "average": 0.998},
             "decode": {"filter_viewed": "auto"},
         },
         "gpu": {"index": {"rqvae": {"epochs": 1000}}, "training": _STEPS},
