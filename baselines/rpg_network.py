@@ -192,7 +192,7 @@ def decoding_graph(network: ParallelNetwork, catalogue: Catalogue, edges: int) -
         part = codes[begin : begin + CHUNK]
         weights = torch.cat([cosines[level][part[:, level] - int(offsets[level])] for level in range(levels)], dim=1)
         similarity = code_sums(codes, weights).contiguous()
-        own = torch.arange(len(part), device=part.device)
-        similarity[own, begin + own] = float("inf")  # an item of the same code is as near as itself
+        indices = torch.arange(len(part), device=part.device)
+        similarity[indices, begin + indices] = float("inf")  # an item of the same code is as near as itself
         rows.append(similarity.topk(edges, dim=1).indices)
     return torch.cat(rows)

@@ -179,9 +179,9 @@ class TigerConfig(CodesOnlyConfig):
     def _settings_of_the_network(self) -> TigerConfig:
         network = self.network
         if network.kind == "decoder":
-            others = {"user_tokens": self.user_tokens, "network.separator": network.separator}
-            others |= {"network.tied": not network.tied, "network.inner_layers": network.inner_layers > 1}
-            if names := [name for name, is_set in others.items() if is_set]:
+            settings = {"user_tokens": self.user_tokens, "network.separator": network.separator}
+            settings |= {"network.tied": not network.tied, "network.inner_layers": network.inner_layers > 1}
+            if names := [name for name, is_set in settings.items() if is_set]:
                 raise ValueError(f"{names[0]} is for network.kind=t5, not for a decoder")
             if network.head_width % 2:
                 raise ValueError("network.head_width must be even for network.kind=decoder: positions are rotary")

@@ -126,13 +126,13 @@ class Trees:
 
 def trees(n_items: int, seed: int) -> Trees:
     """Over vectors in groups of unequal size."""
-    vectors, others = _drawn(n_items, seed, "tree"), _drawn(n_items, seed, "another")
+    vectors, other_vectors = _drawn(n_items, seed, "tree"), _drawn(n_items, seed, "another")
 
     def balanced(of: np.ndarray = vectors) -> np.ndarray:
         return tree_tokenizer.tree_codes(of, K, HEIGHT, order="clustered", seed=seed)
 
     def both() -> np.ndarray:
-        return np.concatenate([balanced(vectors), balanced(others)], axis=1)
+        return np.concatenate([balanced(vectors), balanced(other_vectors)], axis=1)
 
     def reference() -> np.ndarray:
         """The same tree with the reference assignment."""

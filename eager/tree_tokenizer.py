@@ -230,8 +230,8 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
         seed = derive_seed(context.seed, "index", *config.levels)
         directions = {source: centred(each) for source, each in values.items()}
         mark = fingerprint(VERSION, *directions.values(), k, list(config.levels), config.order, seed)
-        own = "clustered" if config.order == "clustered" else "own"
-        make = partial(fused_codes, directions, config.levels, k, order=own, seed=seed)
+        leaf_order = "clustered" if config.order == "clustered" else "own"
+        make = partial(fused_codes, directions, config.levels, k, order=leaf_order, seed=seed)
         parts.append(Checkpointer(context.checkpoint, "index levels", mark).array(make))
         details["levels"] = list(config.levels)
     for source in config.sources if config.levels is None else ():

@@ -213,13 +213,13 @@ def log_probabilities(stream: Stream, prompts: PromptBatch, items: np.ndarray) -
     start = reader.prefill(prompts)
     parts = []
     for begin in range(0, items.shape[1], most):
-        own = torch.from_numpy(items[:, begin : begin + most].clip(min=0)).to(device)
-        tokens, count = stream.tokens(own), own.shape[1]
-        states, parents = start.expand(-1, count, -1), torch.full_like(own, -1)
-        total = torch.zeros(own.shape, device=device)
+        ids = torch.from_numpy(items[:, begin : begin + most].clip(min=0)).to(device)
+        tokens, count = stream.tokens(ids), ids.shape[1]
+        states, parents = start.expand(-1, count, -1), torch.full_like(ids, -1)
+        total = torch.zeros(ids.shape, device=device)
         reader.reset()
         for level in range(stream.levels):
-            total = total - stream.costs(states.flatten(0, 1), own.flatten(), level).view(users, count)
+            total = total - stream.costs(states.flatten(0, 1), ids.flatten(), level).view(users, count)
             if level + 1 < stream.levels:
                 states = reader.extend(tokens[..., level], parents)
                 parents = torch.arange(level * count, (level + 1) * count, device=device).expand(users, -1)
@@ -276,7 +276,7 @@ class Transfer(nn.Module):
         masked = torch.randint(stream.levels, (len(items),), device=items.device)
         states = self.states(tokens.index_put((rows, masked), self.mask.to(tokens.dtype)), guide)
         parts = [masked == level for level in range(stream.levels)]
-        costs = [stream.costs(states[own, level + 1], items[own], level) for level, own in enumerate(parts)]
+        costs = [stream.costs(states[indices, level + 1], items[indices], level) for level, indices in enumerate(parts)]
 
         replaced = torch.randint(stream.levels, (len(items),), device=items.device)
         sizes = torch.tensor(stream.sizes, device=items.device)[replaced]

@@ -81,14 +81,14 @@ class Graph(ArrayRecommender[GraphConfig]):
         counts = sparse.csr_array((np.ones(len(inside)), pairs), shape=shape)
         after, times = best_of_rows(counts, min(self.config.neighbours, int(np.diff(counts.indptr).max(initial=0))))
         saved = after != NO_ITEM
-        before = np.repeat(np.arange(data.n_items), saved.sum(axis=1))
-        learnt = {"before": before, "after": after[saved], "times": times[saved].astype(np.int64)}
+        sources = np.repeat(np.arange(data.n_items), saved.sum(axis=1))
+        learnt = {"before": sources, "after": after[saved], "times": times[saved].astype(np.int64)}
         fields = ()
         if self.config.use_text and data.text is not None:
             vectors, fields = tfidf(data.text, self.config.fields, location=data.dataset)
             text = vectors[ranking]
             learnt |= {"text": text.data, "words": text.indices, "starts": text.indptr}
-        context.event(event="graph", edges=len(before), text=list(fields))
+        context.event(event="graph", edges=len(sources), text=list(fields))
         return learnt
 
     def _prepare(self, data: TrainingData, context: RunContext) -> None:

@@ -103,10 +103,10 @@ class TextKNN(ArrayRecommender[TextKNNConfig]):
         context.event(event="text", fields=list(fields))
         vectors = result[ranking]
         words = sparse.csr_array(vectors.T)
-        found = nearest_items(
+        neighbours = nearest_items(
             lambda block: sparse.csr_array(vectors[block] @ words), data.n_items, self.config.neighbours, context
         )
-        return {**found, "item": ranking[found["item"]], "near": ranking[found["near"]]}
+        return {**neighbours, "item": ranking[neighbours["item"]], "near": ranking[neighbours["near"]]}
 
     def _prepare(self, data: TrainingData, context: RunContext) -> None:
         super()._prepare(data, context)

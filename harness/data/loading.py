@@ -51,9 +51,9 @@ def _ending(ending: str) -> Callable[[Path], list[str]]:
 
     def names(folder: Path) -> list[str]:
         paths = chain(folder.glob(f"?*{ending}"), folder.glob(f"?*{ending}.gz"))
-        found = {path.name.removesuffix(".gz") for path in paths if path.is_file() and not is_hidden(path)}
+        file_names = {path.name.removesuffix(".gz") for path in paths if path.is_file() and not is_hidden(path)}
         splits = {f"{name}{part}" for name in recbole.split_names(folder) for part in recbole.PARTS}
-        return sorted({name.removesuffix(ending) for name in found} - splits)
+        return sorted({name.removesuffix(ending) for name in file_names} - splits)
 
     return names
 
@@ -136,9 +136,9 @@ def check_order(order: str) -> Order:
 def read_folder(folder: Path, order: Order = "time", reading: Reading = PLAIN) -> Dataset:
     """The data set in a folder; which layout it has is seen from its files."""
     layouts, name = _contents(folder)
-    layout, *others = layouts
+    layout, *alternatives = layouts
     dataset = layout.read(folder, name, order, reading)
-    if listed := ", ".join(other.name for other in others if other.told):
+    if listed := ", ".join(other.name for other in alternatives if other.told):
         dataset = _noted(dataset, f"read in the {layout.name} layout; {listed} is there too")
     unread = [path.name for path in _tables(folder) if path.name not in " ".join((dataset.source, *dataset.notes))]
     if dataset.text is None and unread:
@@ -189,9 +189,9 @@ def _file_name(path: Path) -> str:
     plain, folder = path.name.removesuffix(".gz"), path.parent
     for ending in (lcrec.INTERACTIONS, recbole.INTERACTIONS):
         if plain.endswith(ending) and plain != ending:
-            own = plain.removesuffix(ending)
-            stem, _, part = own.rpartition(".")
-            return stem if f".{part}" in recbole.PARTS and stem in recbole.split_names(folder) else own
+            base = plain.removesuffix(ending)
+            stem, _, part = base.rpartition(".")
+            return stem if f".{part}" in recbole.PARTS and stem in recbole.split_names(folder) else base
     if path.name in movielens.FILES and movielens.names(folder):
         return folder.resolve().name
     whole, parts = _split_of(path)
@@ -240,12 +240,12 @@ def _contents(folder: Path) -> tuple[list[Layout], str]:
         else:
             hint = _inside(folder) or hint
         raise InputError(message, where=str(folder), hint=hint, code="bad-file")
-    names, own = results[0][1], folder.resolve().name
-    if len(names) > 1 and own not in names:
+    names, folder_name = results[0][1], folder.resolve().name
+    if len(names) > 1 and folder_name not in names:
         hint = "keep one, give its file, or name the folder after the one that counts"
         message = f"{len(names)} interactions files ({', '.join(names)})"
         raise InputError(message, where=str(folder), hint=hint, code="bad-file")
-    return [layout for layout, _ in results], own if own in names else names[0]
+    return [layout for layout, _ in results], folder_name if folder_name in names else names[0]
 
 
 def load_dataset(name_or_path: str, order: str = "time", reading: Reading | None = None) -> Dataset:
@@ -334,12 +334,12 @@ def _check_published_counts(name: str, dataset: Dataset) -> None:
     counts = (len(dataset.users), len(dataset.items), dataset.interactions)
     published = [(entry.users, entry.items, entry.interactions) for entry in named_sets()[name].published]
     if counts not in published:
-        known = " or ".join(
+        options = " or ".join(
             f"{users:,}, {items:,}, {rows:,}" for users, items, rows in published if users and items and rows
         )
-        expected = f"{known or 'an unpublished number of'} users, items and interactions"
-        own = f"these are {counts[0]:,}, {counts[1]:,} and {counts[2]:,}"
-        raise _taken(f"{name!r} is a public data set with {expected}; {own}")
+        expected = f"{options or 'an unpublished number of'} users, items and interactions"
+        sizes = f"these are {counts[0]:,}, {counts[1]:,} and {counts[2]:,}"
+        raise _taken(f"{name!r} is a public data set with {expected}; {sizes}")
 
 
 def reorder_ties(dataset: Dataset, seed: int) -> Dataset:

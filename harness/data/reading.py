@@ -300,8 +300,8 @@ def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, l
         if canonical in places or not free:
             continue
         by_plain = {normalized(name): name for name in reversed(free)}
-        known = map(normalized, ALIASES[canonical])
-        name = canonical if canonical in free else next((by_plain[key] for key in known if key in by_plain), None)
+        aliases = map(normalized, ALIASES[canonical])
+        name = canonical if canonical in free else next((by_plain[key] for key in aliases if key in by_plain), None)
         if name is not None:
             places[canonical] = name
     unused = [name for name in columns if name not in places.values()]
@@ -319,8 +319,8 @@ def matched_all(
     subject: str = "the header",
 ) -> Matched:
     """As `matched`. Raises `InputError` where one of `needed` is missing; `subject` is what lacks it."""
-    found = matched(columns, (*needed, *optional), reading, location)
-    if missing := [column for column in needed if column not in found.places]:
+    columns_found = matched(columns, (*needed, *optional), reading, location)
+    if missing := [column for column in needed if column not in columns_found.places]:
         hint = f"name the columns {','.join(needed)}"
         raise lacking(missing, columns, location, hint, f", or say --columns: {FORM}", subject)
-    return found
+    return columns_found

@@ -157,8 +157,8 @@ class InstructionTuning:
         """Questions about some items of the text tasks, and some of those held out from them."""
         model, items, limit = self.model, inputs.data.items, self.config.comprehension.items
         held_out = held_out_items(items, self.config.tasks.held_out)
-        known, unknown = (sample_items(items, mask, limit) for mask in (~held_out, held_out))
-        questions = ComprehensionItems(self._text, known, unknown)
+        trained, unknown = (sample_items(items, mask, limit) for mask in (~held_out, held_out))
+        questions = ComprehensionItems(self._text, trained, unknown)
         return Comprehension(
             model.network, inputs.trie, model.prompts, model.backbone.tokenizer, questions, model.precision
         )

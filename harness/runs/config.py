@@ -39,9 +39,9 @@ def explain(error: ValidationError, section: str, model: type[BaseModel], layers
     names = [section, *map(str, location)]
     source = _source(names, layers)
     if first["type"] == "extra_forbidden":
-        known = _fields(model, location[:-1])
+        fields = _fields(model, location[:-1])
         # similar names are searched by the last part: with a common prefix all names would be similar
-        hint = unknown_name("setting", names[-1], known).hint if known else "this section has no settings"
+        hint = unknown_name("setting", names[-1], fields).hint if fields else "this section has no settings"
         return InputError(f"unknown setting {'.'.join(names)!r}", where=source, hint=hint)
     if first["type"] == "value_error":  # a validator of the configuration class
         return InputError(f"{'.'.join(names)}: {first.get('ctx', {}).get('error', first['msg'])}", where=source)

@@ -117,11 +117,11 @@ def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple
     notes: list[str] = []
     if SCORE not in places and RANK not in places:
         plain = [normalized(name) for name in names]
-        others = [
+        fallbacks = [
             (role, name) for role, known in FALLBACK_ALIASES.items() for name in map(normalized, known) if name in plain
         ]
-        places |= {role: plain.index(name) for role, name in others[:1]}
-        notes = [f"column {names[places[role]]!r} is read as the {role}" for role, _ in others[:1]]
+        places |= {role: plain.index(name) for role, name in fallbacks[:1]}
+        notes = [f"column {names[places[role]]!r} is read as the {role}" for role, _ in fallbacks[:1]]
     unread = ", ".join(name for place, name in enumerate(names) if place not in places.values() and name)
     return places, (*notes, *([f"ignored columns: {unread}"] if unread else []))
 

@@ -163,8 +163,8 @@ def _with_effort(claim: Reservation, effort: TuningEffort, note: Callable[[str],
     former = stored.record.effort
     if effort.study is None or effort.changed or (former is not None and former.trials >= effort.trials):
         return stored
-    before = None if former is None else former.trials
-    EventLog(stored.folder.log).write(event="effort", before=before, **tuning_section(effort))
+    previous_trials = None if former is None else former.trials
+    EventLog(stored.folder.log).write(event="effort", before=previous_trials, **tuning_section(effort))
     if stored.folder.config.exists():
         content = config_files.read(stored.folder.config)
         write_result_text(stored.folder.config, config_files.write({**content, **tuning_section(effort)}))

@@ -103,12 +103,12 @@ def foreign(file_handle: RawFileHandle, release: Release, record: Mapping[str, A
     """Raises `InputError` where a record has fields of another release, and none that only this one has."""
     if not file_handle.spec.marks or any(mark in record for mark in file_handle.spec.marks):
         return
-    own = release.interactions if file_handle.spec in release.interactions else release.metadata
+    specs = release.interactions if file_handle.spec in release.interactions else release.metadata
     candidates = [
         (sum(mark in record for mark in spec.marks), other, spec)
         for other in releases().values()
         for spec in (*other.interactions, *other.metadata)
-        if other.key != release.key or spec not in own
+        if other.key != release.key or spec not in specs
     ]
     count, other, spec = max(candidates, key=lambda entry: entry[0])
     if count:

@@ -151,8 +151,8 @@ def joined(cases: Sequence[Case], bad: BadLines) -> Joined:
     sequences: dict[str, list[tuple[str, int, float]]] = {}
     for number, case in enumerate(cases, start=1):
         rows = sequences.setdefault(case.user, [])
-        known = min(len(rows), result.window)
-        if known and case.history == [item for item, _, _ in rows[-known:]]:
+        n_known = min(len(rows), result.window)
+        if n_known and case.history == [item for item, _, _ in rows[-n_known:]]:
             rows.append((case.item, case.line, number))
         elif len(case.history) >= len(rows) and case.history[: len(rows)] == [item for item, _, _ in rows]:
             added = case.history[len(rows) :]

@@ -136,8 +136,8 @@ def _from_parquet(path: Path) -> VectorTable:
 
     table = read_parquet(path)
     name = _named(path, table.column_names, ID_NAMES, "id column")
-    others = [column for column in table.column_names if column != name]
-    lists = [column for column in others if is_list(table.column(column).type)]
+    columns = [column for column in table.column_names if column != name]
+    lists = [column for column in columns if is_list(table.column(column).type)]
     if lists:
         chosen = lists[0] if len(lists) == 1 else _named(path, lists, VECTOR_NAMES, "vector column")
         column = table.column(chosen).combine_chunks()
@@ -149,7 +149,7 @@ def _from_parquet(path: Path) -> VectorTable:
             raise ValueError(f"vectors of unequal length in column {chosen!r}: {text}")
         values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), lengths.pop())
     else:
-        types = {column: table.column(column).type for column in others}
+        types = {column: table.column(column).type for column in columns}
         numbers = [column for column, kind in types.items() if pa.types.is_floating(kind) or pa.types.is_integer(kind)]
         # 0, dim_1, …: other numbers say other things
         numbers = [column for column in numbers if column[-1:].isdigit()] or numbers

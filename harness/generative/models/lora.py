@@ -112,10 +112,10 @@ def _inject(body: nn.Module, config: LoraConfig) -> list[nn.Parameter]:
         warnings.simplefilter("ignore", FutureWarning)  # peft uses a deprecated name of transformers
         warnings.simplefilter("ignore", UserWarning)  # peft corrects fan_in_fan_out for GPT-2 itself
         inject_adapter_in_model(config, body)
-    own = [parameter for name, parameter in body.named_parameters() if ".lora_" in name]
-    for parameter in own:
+    parameters = [parameter for name, parameter in body.named_parameters() if ".lora_" in name]
+    for parameter in parameters:
         parameter.data = parameter.data.float()  # small updates would be lost in bfloat16
-    return own
+    return parameters
 
 
 def _layers(body: nn.Module) -> Iterator[tuple[str, Any]]:

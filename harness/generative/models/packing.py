@@ -227,9 +227,9 @@ def _block_mask(owner: torch.Tensor, shared: int, branch: torch.Tensor) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        own, place = key - shared, (key - shared).clamp(min=0)
+        position, place = key - shared, (key - shared).clamp(min=0)
         near = (branch[row, place] == 0) | (branch[row, query] == branch[row, place])
-        return (own < 0) | ((own <= query) & (owner[row, query] == owner[row, place]) & near)
+        return (position < 0) | ((position <= query) & (owner[row, query] == owner[row, place]) & near)
 
     rows, width = owner.shape
     return create_block_mask(seen, rows, None, width, shared + width, device=str(owner.device))

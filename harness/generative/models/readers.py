@@ -155,12 +155,12 @@ class BeamTree:
     def grow(self, parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Adds tokens: returns their rows of the mask (ancestors and themselves) and their depths."""
         batch, n = parents.shape
-        before = self.sees.shape[1]
-        root = torch.zeros(batch, 1, before, dtype=torch.bool, device=parents.device)
-        index = torch.where(parents < 0, before, parents)
-        past = torch.cat([self.sees, root], dim=1).gather(1, index[..., None].expand(batch, n, before))
-        own = torch.eye(n, dtype=torch.bool, device=parents.device).expand(batch, n, n)
-        rows = torch.cat([past, own], dim=-1)
+        seen_length = self.sees.shape[1]
+        root = torch.zeros(batch, 1, seen_length, dtype=torch.bool, device=parents.device)
+        index = torch.where(parents < 0, seen_length, parents)
+        past = torch.cat([self.sees, root], dim=1).gather(1, index[..., None].expand(batch, n, seen_length))
+        diagonal = torch.eye(n, dtype=torch.bool, device=parents.device).expand(batch, n, n)
+        rows = torch.cat([past, diagonal], dim=-1)
         depth = torch.cat([self.depth, self.depth.new_full((batch, 1), -1)], dim=1).gather(1, index) + 1
         self.sees = torch.cat([torch.nn.functional.pad(self.sees, (0, n)), rows], dim=1)
         self.depth = torch.cat([self.depth, depth], dim=1)
@@ -233,8 +233,8 @@ class PlainReader:
 
     def prefill(self, prompts: PromptBatch) -> torch.Tensor:
         self._device = prompts.ids.device
-        own = [ids[real].tolist() for ids, real in zip(prompts.ids.cpu(), prompts.real.cpu(), strict=True)]
-        self._prompts = [self._lead + ids for ids in own]
+        token_ids = [ids[real].tolist() for ids, real in zip(prompts.ids.cpu(), prompts.real.cpu(), strict=True)]
+        self._prompts = [self._lead + ids for ids in token_ids]
         self.reset()
         return self._ends(self._prompts)[:, None]
 

@@ -141,8 +141,8 @@ def nearest(vectors: np.ndarray, count: int) -> np.ndarray:
     result = np.empty((len(unit), count), dtype=np.int64)
     for begin in range(0, len(unit), BLOCK):
         similarity = unit[begin : begin + BLOCK] @ unit.T
-        own = np.arange(len(similarity))
-        similarity[own, begin + own] = -np.inf
+        rows = np.arange(len(similarity))
+        similarity[rows, begin + rows] = -np.inf
         values, items = torch.topk(torch.from_numpy(similarity), count)
         order = np.lexsort((items.numpy(), -values.numpy()))  # equal ones by number
         result[begin : begin + BLOCK] = np.take_along_axis(items.numpy(), order, axis=1)

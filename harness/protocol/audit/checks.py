@@ -290,14 +290,14 @@ def _later_answers(dataset: Dataset, protocol: Protocol) -> list[str]:
     """Folds in which a history holds its answer or what follows it, found on a copy of the data whose items are the
     numbers of their interactions."""
     total = dataset.interactions
-    own = Dataset(
+    interaction_data = Dataset(
         dataset.name,
         dataset.users,
         tuple(map(str, range(total))),
         RaggedArray(np.arange(total), dataset.sequences.offsets),
         dataset.timestamps,
     )
-    split_parts, begins = parts(own, protocol), dataset.sequences.offsets
+    split_parts, begins = parts(interaction_data, protocol), dataset.sequences.offsets
     results = []
     for name, fold in (("test", split_parts.test), ("validation", split_parts.valid)):
         histories, rows = fold.requests.histories, fold.requests.histories.rows()

@@ -339,15 +339,15 @@ def _curve_sheet(title: str, group: Sequence[Curve], message: str, names: Mappin
     lines = []
     for curve in group:
         values: list[Any] = getattr(curve, message)
-        known = [place for place, value in enumerate(values) if value is not None]
-        at = best(known, key=lambda place: values[place])
+        places = [place for place, value in enumerate(values) if value is not None]
+        at = best(places, key=lambda place: values[place])
         lines.append(
             {
                 "curve": names[id(curve)],
                 "seed": "" if curve.seed is None else str(curve.seed),
-                "points": f"{len(known):,}",
-                "first": f"{values[known[0]]:.4f}",
-                "last": f"{values[known[-1]]:.4f}",
+                "points": f"{len(places):,}",
+                "first": f"{values[places[0]]:.4f}",
+                "last": f"{values[places[-1]]:.4f}",
                 "best": f"{values[at]:.4f}",
                 "best at": f"{curve.unit} {curve.steps[at]:,.0f}",
                 "best at s": f"{curve.seconds[at]:,.0f}",
