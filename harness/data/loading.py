@@ -21,7 +21,7 @@ from harness.data.dataset import ORDERS, Dataset, Order, filtered, safe_name
 from harness.data.ragged import RaggedArray
 from harness.data.raw.filters import HASH_RULE, tie_keys
 from harness.data.raw.releases import named_sets
-from harness.data.readers import csv_tables, lcrec, movielens, parquet_tables, recbole, sequences
+from harness.data.readers import csv_tables, lcrec, movielens, parquet_tables, recbole, sequences, table_files
 from harness.data.readers.interactions import TIE_RULE
 from harness.data.reading import PLAIN, Reading, is_hidden
 from harness.errors import InputError, unknown_name
@@ -65,9 +65,9 @@ def _of_folder(has: Callable[[Path], object]) -> Callable[[Path], list[str]]:
 
 def _tables(folder: Path) -> list[Path]:
     """Tables of the folder, or of a folder of parts that stands in it under the name of a table (Spark writes such)."""
-    endings = (*csv_tables.ENDINGS, *parquet_tables.ENDINGS)
+    endings = (*table_files.ENDINGS, *parquet_tables.ENDINGS)
     paths = sorted(path for path in folder.iterdir() if path.name.lower().endswith(endings) and not is_hidden(path))
-    tables = [path for path in paths if csv_tables.stem(path) not in (csv_tables.ITEMS, csv_tables.INTERACTIONS)]
+    tables = [path for path in paths if table_files.stem(path) not in (csv_tables.ITEMS, csv_tables.INTERACTIONS)]
     return [path for path in tables if path.is_file() and path.name not in parquet_tables.FILES]
 
 
@@ -91,14 +91,14 @@ def _read_tables(folder: Path, name: str, order: Order, reading: Reading) -> Dat
 def _parts_of(paths: Sequence[Path]) -> tuple[str, list[Path]]:
     """The name and the files of a table that stands in several: a train, valid and test file, or shards
     (`part-00000.csv`, `NAME-00000-of-00002.parquet`). No files where `paths` are not those of one table."""
-    parts = [PART.fullmatch(csv_tables.stem(path)) for path in paths]
+    parts = [PART.fullmatch(table_files.stem(path)) for path in paths]
     if len(paths) > 1 and all(parts):
         order = {part["part"].lower()[:2]: path for part, path in zip(parts, paths, strict=True) if part}
         names = {part["name"] for part in parts if part}
         if len(order) == len(paths) and len(names) == 1 and "tr" in order:
             ranks = {"tr": 0, "va": 1, "de": 1, "te": 2}
             return names.pop(), [order[key] for key in sorted(order, key=ranks.__getitem__)]
-    shards = [SHARD.fullmatch(csv_tables.stem(path)) for path in paths]
+    shards = [SHARD.fullmatch(table_files.stem(path)) for path in paths]
     names = {shard["name"] for shard in shards if shard}
     return (names.pop(), sorted(paths)) if len(paths) > 1 and all(shards) and len(names) == 1 else ("", [])
 
@@ -165,16 +165,16 @@ def _read_file(path: Path, name: str, order: Order, reading: Reading) -> Dataset
         return movielens.read_folder(folder, name, order, reading)
     if path.name.endswith(".json") and not _is_json_table(path):
         return lcrec.read(folder, name, order, reading)
-    if lower.endswith((*parquet_tables.ENDINGS, *csv_tables.ENDINGS, ".json")):
+    if lower.endswith((*parquet_tables.ENDINGS, *table_files.ENDINGS, ".json")):
         return _read_table(path, name, order, reading, _split_of(path)[1])
-    if lower.endswith(csv_tables.TEXT_ENDINGS) and (reading.columns or csv_tables.has_header(path)):
+    if lower.endswith(table_files.TEXT_ENDINGS) and (reading.columns or csv_tables.has_header(path)):
         return csv_tables.read_file(path, name, order, reading)
     if lower.endswith(sequences.ENDINGS):
         return sequences.read_file(path, name, order, reading)
     hint = f"give one of {KNOWN}, or its folder"
     if lower.endswith(ARCHIVES):
         hint = "unpack it, and give what is in it"
-    elif lower.endswith(csv_tables.TEXT_ENDINGS):
+    elif lower.endswith(table_files.TEXT_ENDINGS):
         hint = "say which columns are which: --columns user=1,item=2,timestamp=4 (numbers, or names of a header)"
     raise InputError("a file of no known layout", where=str(path), hint=hint, code="bad-file")
 
@@ -195,7 +195,7 @@ def _file_name(path: Path) -> str:
     if path.name in movielens.FILES and movielens.names(folder):
         return folder.resolve().name
     whole, parts = _split_of(path)
-    stem = csv_tables.stem(path)
+    stem = table_files.stem(path)
     if parts or stem == csv_tables.INTERACTIONS:
         return whole or folder.resolve().name
     return stem.partition(".txt")[0]
@@ -204,7 +204,7 @@ def _file_name(path: Path) -> str:
 def _split_of(path: Path) -> tuple[str, list[Path]]:
     """The name and the files of the train, valid and test table of which this is one; no files where it is none."""
     name, parts = _parts_of(_tables(path.parent))
-    is_part = len(parts) == len(csv_tables.PARTS) and path.name in [part.name for part in parts]
+    is_part = len(parts) == len(table_files.PARTS) and path.name in [part.name for part in parts]
     return (name, parts) if is_part else ("", [])
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from harness.core.json_files import open_text, parse_json, read_json, room
-from harness.data.readers.csv_tables import first_line, read_table, separator_of
 from harness.data.readers.interactions import written_list
 from harness.data.readers.parquet_tables import is_list, read_parquet
+from harness.data.readers.table_files import first_line, read_table, separator_of
 from harness.data.reading import ITEM, RANK, SCORE, USER, Reading, normalized
 from harness.errors import InputError
 from harness.store.record import COLUMNS as OURS

@@ -18,7 +18,7 @@ import numpy as np
 from harness.core.json_files import read_json, read_text
 from harness.data.dataset import Dataset
 from harness.data.ragged import RaggedArray
-from harness.data.readers import csv_tables
+from harness.data.readers import table_files
 from harness.data.reading import ITEM, USER, Reading
 from harness.errors import InputError, quote, unknown_name
 from harness.evaluation.metrics import without_history
@@ -189,7 +189,7 @@ def histories_of(path: Path) -> Question:
     and item in order, or a text with one history a line (ids separated by commas or blanks)."""
     if path.name.endswith(".json"):
         histories = _of_json(path)
-    elif path.name.endswith(csv_tables.ENDINGS):
+    elif path.name.endswith(table_files.ENDINGS):
         histories = _of_table(path)
     else:
         lines = (line.strip() for line in read_text(path).splitlines())
@@ -211,7 +211,7 @@ def _of_json(path: Path) -> list[tuple[str | None, tuple[str, ...]]]:
 
 
 def _of_table(path: Path) -> list[tuple[str | None, tuple[str, ...]]]:
-    file = csv_tables.read_table(path, Reading())
+    file = table_files.read_table(path, Reading())
     columns = file.matched((USER, ITEM), (), Reading()).places
     histories: dict[str, list[str]] = {}
     for user, item in zip(file.column(columns[USER]), file.column(columns[ITEM]), strict=True):

@@ -12,9 +12,9 @@ from pathlib import Path
 from harness.core.plugins import packaged_folder
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.readers import recbole
-from harness.data.readers.csv_tables import read_table, split_lines
 from harness.data.readers.interactions import Log, plain_ids
 from harness.data.readers.item_texts import listed_categories
+from harness.data.readers.table_files import read_table, split_lines
 from harness.data.reading import CATEGORIES, ITEM, PLAIN, RATING, TIMESTAMP, TITLE, USER, BadLines, Reading, WrongLine
 from harness.errors import InputError
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from harness.core.json_files import open_text, read_text
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
-from harness.data.readers.csv_tables import TableFile, split_lines, table_of
 from harness.data.readers.interactions import Log, plain_ids
 from harness.data.readers.item_texts import stripped, texts_by_item
 from harness.data.readers.sequences import Case, joined
+from harness.data.readers.table_files import TableFile, split_lines, table_of
 from harness.data.reading import (
     BRAND,
     CATEGORIES,

@@ -24,8 +24,8 @@ import numpy as np
 from harness.core.json_files import open_text, read_text
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.readers import lcrec
-from harness.data.readers.csv_tables import PARTS, TableFile, read_table
 from harness.data.readers.interactions import Log, written_list
+from harness.data.readers.table_files import PARTS, TableFile, read_table
 from harness.data.reading import ITEM, PLAIN, USER, BadLines, Reading, WrongLine, is_hidden, lacking, matched
 from harness.errors import InputError
 

@@ -16,7 +16,7 @@ import harness
 from harness.errors import InputError
 from harness.reports import extra_columns, formats
 from harness.reports.comparison import METRICS_SHOWN
-from harness.reports.html import code_tree, intervals, training
+from harness.reports.html import ablations, code_tree, training, user_groups
 from harness.reports.html.document import Part, Section, Style, document, styles
 from harness.reports.lead_tests import with_leads
 from harness.reports.leaderboard import Board, Row, boards
@@ -196,8 +196,8 @@ def _groups(
     omitted, missing = messages
     part = Part("groups", "By history length and item popularity", notes=[missing] if missing else [])
     if base is not None:
-        values, part.notes = intervals.group_values(base, rows, metrics)
-        part.figures = intervals.group_figures(base, rows, values, model_styles)
+        values, part.notes = user_groups.group_values(base, rows, metrics)
+        part.figures = user_groups.group_figures(base, rows, values, model_styles)
         part.about = omitted if part.figures else ""
     return part
 
@@ -212,12 +212,12 @@ def _card(board: Board, base: Measured | None, rows: Sequence[Row], metric: str,
 
 
 def _ablations(store: Store, board: Board, metrics: Sequence[str], base: Measured | None, missing: str) -> Part:
-    grids, notes = intervals.grids(store, board.dataset.name, board.protocol.fingerprint)
+    grids, notes = ablations.grids(store, board.dataset.name, board.protocol.fingerprint)
     part = Part("ablations", "Ablations", notes=notes)
     if grids and base is None:
         part.notes.append(missing)
     elif base is not None:
-        part.figures, messages = intervals.grid_figures(grids, metrics, base)
+        part.figures, messages = ablations.grid_figures(grids, metrics, base)
         part.notes += messages
     return part
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.data.dataset import ItemText
-from harness.reports.html import code_tree, intervals
+from harness.reports.html import ablations, code_tree
 from harness.reports.html.document import COLOURS
 from harness.reports.leaderboard import Row
 from harness.reports.per_user import measured
@@ -33,8 +33,8 @@ def grid(store: Store, make_run: Make) -> Store:
 def _drawn(store: Store) -> tuple[list[Any], list[str]]:
     (run, *_) = store.query()
     base = measured(store.query())
-    result, skipped = intervals.grids(store, run.record.dataset.name, run.record.protocol.fingerprint)
-    built, notes = intervals.grid_figures(result, ("ndcg@10", "recall@10"), base)
+    result, skipped = ablations.grids(store, run.record.dataset.name, run.record.protocol.fingerprint)
+    built, notes = ablations.grid_figures(result, ("ndcg@10", "recall@10"), base)
     return built, skipped + notes
 
 

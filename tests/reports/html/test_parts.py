@@ -13,7 +13,7 @@ import pytest
 
 from harness.reports.comparison import groups as groups_of
 from harness.reports.comparison import ways
-from harness.reports.html import build, intervals, training
+from harness.reports.html import build, training, user_groups
 from harness.reports.html.build import MOST, chosen, left_out
 from harness.reports.html.document import COLOURS, shown, styles
 from harness.reports.leaderboard import Board
@@ -126,11 +126,11 @@ def test_groups_are_means_of_their_users(store: Store, make_run: Make) -> None:
     one, two = make_run("a", 1), make_run("a", 2, 5)
     base = measured(store.query())
     result = board(store)
-    values, notes = intervals.group_values(base, result.rows, ("ndcg@10",))
+    values, notes = user_groups.group_values(base, result.rows, ("ndcg@10",))
     assert notes == []
     mean = (one + two) / 2
     for figure, (_, sizes) in zip(
-        intervals.group_figures(base, result.rows, values, looks(result)), ways(base.split).items(), strict=True
+        user_groups.group_figures(base, result.rows, values, looks(result)), ways(base.split).items(), strict=True
     ):
         (trace,) = figure.views[0].plot.to_plotly_json()["data"]
         ranges = groups_of(sizes)

@@ -1,28 +1,20 @@
-"""Figures with intervals over users: differences of the variants of each stored ablation, and a metric by groups of
-test users (length of the history, popularity of the target).
-"""
+"""Bar charts of ablations: one for each stored grid of a data set."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from harness.core.seeding import generator
 from harness.errors import InputError
-from harness.evaluation.significance import LEVEL, bootstrap_ci
-from harness.protocol.protocol import unit_of
+from harness.evaluation.significance import LEVEL
 from harness.reports.ablation import AblationTable, Variant, ablation_table, sheet
-from harness.reports.comparison import Pair, groups, ways
-from harness.reports.html.document import COLOURS, Figure, Style, View, broken, error_bars, marker, plot, shown
-from harness.reports.leaderboard import Row
+from harness.reports.comparison import Pair
+from harness.reports.html.document import COLOURS, Figure, View, broken, error_bars, plot, shown
 from harness.reports.per_user import Measured
-from harness.reports.tables import text_table
-from harness.reports.values import marked, metric_text
+from harness.reports.values import marked
 from harness.store.record import RunKey
 from harness.store.run_store import Store, StoredRun, Unreadable, read_record
 
@@ -31,24 +23,6 @@ if TYPE_CHECKING:
 
 BAR, ROOM = 34, 110  # pixels of a bar and its gap, and of the axis
 SCHEMA = 1
-RESAMPLES = 2_000  # resamples of an interval that is not a test
-SEED = 1
-SPREAD = 0.62  # share of a group's width that its marks take
-TOLD = {
-    "history length": (
-        "history",
-        "By history length",
-        "items in a user's history before the target",
-        "Who is served: users by how many items they had before the target, in groups of about equal size.",
-    ),
-    "target's training count": (
-        "popularity",
-        "By item popularity",
-        "training interactions of the target item",
-        "What is found: users by how often their target occurs in training, in groups of about equal size; 0 is an "
-        "item that no model saw.",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -185,135 +159,3 @@ def _grid_plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) ->
         "showgrid": False,
     }
     return plot([bars], x_axis, y_axis, height=ROOM + BAR * len(pairs), showlegend=False, bargap=0.35)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One model in one group. `low` and `high` bound the mean (bootstrap over users)."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def group_values(
-    base: Measured, rows: Sequence[Row], metrics: Sequence[str]
-) -> tuple[dict[int, dict[str, np.ndarray]], list[str]]:
-    """Each row's values of each metric by its index, means over seeds, float64 (users,); and a message for each row
-    without usable lists."""
-    entries, notes = {}, []
-    for number, row in enumerate(rows):
-        try:
-            values = base.values(row.runs)
-        except InputError as error:
-            notes.append(f"{row.model} is not in the figures by history length and item popularity: {error}")
-            continue
-        entries[number] = {metric: values[metric].mean(axis=0) for metric in metrics}
-    return entries, notes
-
-
-def group_figures(
-    base: Measured,
-    rows: Sequence[Row],
-    values: Mapping[int, Mapping[str, np.ndarray]],
-    evaluations: Mapping[str, Style],
-) -> list[Figure]:
-    """One figure for each grouping of users, with one view a metric; none without values."""
-    if not values:
-        return []
-    metrics = list(next(iter(values.values())))
-    unit = unit_of(base.split.protocol.name)
-    results = []
-    for by, sizes in ways(base.split).items():
-        ranges = groups(sizes)
-        name, title, axis, description = TOLD[by]
-        views = []
-        for metric in metrics:
-            cells = {
-                number: [
-                    _cell(one[metric], (sizes >= low) & (sizes <= high), by, low, base.clusters) for low, high in ranges
-                ]
-                for number, one in values.items()
-            }
-            counts = [int(((sizes >= low) & (sizes <= high)).sum()) for low, high in ranges]
-            labels = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges]
-            lines = [
-                {
-                    "model": rows[number].model,
-                    **{
-                        f"{label} ({count:,} {unit})": f"{metric_text(cell.mean)} ({cell.low:.4f} to {cell.high:.4f})"
-                        for label, count, cell in zip(labels, counts, row_cells, strict=True)
-                    },
-                }
-                for number, row_cells in cells.items()
-            ]
-            sheet = text_table(f"{metric} by {by}", lines, left=("model",))
-            ticks = [f"{label}<br>{count:,} {unit}" for label, count in zip(labels, counts, strict=True)]
-            figure = _group_plot(rows, cells, ticks, evaluations, (metric, axis))
-            message = (
-                f"Dot plot of {metric} by {axis}, {len(cells)} models in {len(ranges)} groups. See the table below."
-            )
-            views.append(View(metric, figure, message, sheet))
-        text = (
-            f"{description} Bars are {LEVEL:.0%} bootstrap intervals over users; they are no test (harness compare is)."
-        )
-        results.append(Figure(name, title, text, "of", tuple(views)))
-    return results
-
-
-def _cell(values: np.ndarray, rows: np.ndarray, by: str, low: int, clusters: np.ndarray | None) -> Cell:
-    users = None if clusters is None else clusters[rows]
-    bounds = bootstrap_ci(values[rows], generator(SEED, "report", by, low), resamples=RESAMPLES, clusters=users)
-    return Cell(float(values[rows].mean()), *bounds)
-
-
-def _group_plot(
-    rows: Sequence[Row],
-    cells: Mapping[int, Sequence[Cell]],
-    ticks: Sequence[str],
-    evaluations: Mapping[str, Style],
-    words: tuple[str, str],
-) -> Plot:
-    import plotly.graph_objects as go
-
-    metric, axis = words
-    traces = []
-    for place, (number, selected_cells) in enumerate(cells.items()):
-        row = rows[number]
-        style, name = evaluations[row.model], shown(marked(row.model, row.leaks))
-        shift = ((place + 0.5) / len(cells) - 0.5) * SPREAD
-        traces.append(
-            go.Scatter(
-                x=[round(group + shift, 4) for group in range(len(selected_cells))],
-                y=[cell.mean for cell in selected_cells],
-                error_y=error_bars(
-                    [(cell.low, cell.mean, cell.high) for cell in selected_cells], width=0, thickness=1.2
-                ),
-                mode="markers",
-                marker=marker(style, leaks=bool(row.leaks), size=8),
-                name=name,
-                hovertemplate=f"{name}<br>{metric} %{{y:.4f}}<extra></extra>",
-            )
-        )
-    edges = [
-        {
-            "type": "line",
-            "x0": at - 0.5,
-            "x1": at - 0.5,
-            "y0": 0,
-            "y1": 1,
-            "yref": "paper",
-            "line": {"width": 1, "color": "#7A7A7A", "dash": "dot"},
-        }
-        for at in range(1, len(ticks))
-    ]
-    x_axis = {
-        "tickvals": list(range(len(ticks))),
-        "ticktext": list(ticks),
-        "title": {"text": axis},
-        "showgrid": False,
-        "range": [-0.5, len(ticks) - 0.5],
-    }
-    return plot(
-        traces, x_axis, {"title": {"text": metric}, "rangemode": "tozero"}, shapes=edges, showlegend=len(cells) > 1
-    )
