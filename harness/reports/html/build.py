@@ -16,7 +16,7 @@ import harness
 from harness.errors import InputError
 from harness.reports import extra_columns, formats
 from harness.reports.comparison import METRICS_SHOWN
-from harness.reports.html import ablations, code_tree, training, user_groups
+from harness.reports.html import ablations, code_tree, cost, learning_curves, user_groups
 from harness.reports.html.document import Part, Section, Style, document, styles
 from harness.reports.lead_tests import with_leads
 from harness.reports.leaderboard import Board, Row, boards
@@ -127,7 +127,7 @@ def _section(
         Part(
             "cost",
             "Quality against cost",
-            figures=[one for one in [training.cost_figure(board, metric, rows, model_styles)] if one],
+            figures=[one for one in [cost.cost_figure(board, metric, rows, model_styles)] if one],
         ),
         _curves(rows, model_styles, omitted),
         _groups(base, rows, metrics, model_styles, [omitted, missing]),
@@ -182,7 +182,7 @@ def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
 
 
 def _curves(rows: Sequence[Row], model_styles: Mapping[str, Style], omitted: str) -> Part:
-    figures, notes = training.curve_figures(rows, model_styles)
+    figures, notes = learning_curves.curve_figures(rows, model_styles)
     return Part("curves", "Learning curves", omitted if figures else "", figures=figures, notes=notes)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from harness.reports.comparison import groups as groups_of
 from harness.reports.comparison import ways
-from harness.reports.html import build, training, user_groups
+from harness.reports.html import build, cost, learning_curves, user_groups
 from harness.reports.html.build import MOST, chosen, left_out
 from harness.reports.html.document import COLOURS, shown, styles
 from harness.reports.leaderboard import Board
@@ -39,7 +39,7 @@ def test_the_front_leaves_out_leaks_and_rows_without_cost(store: Store) -> None:
     ):
         put(store, model=model, value=value, leaks=leaks, cost={"train_seconds": seconds})
     result = board(store)
-    figure = training.cost_figure(result, "ndcg@10", chosen(result, "ndcg@10"), looks(result))
+    figure = cost.cost_figure(result, "ndcg@10", chosen(result, "ndcg@10"), looks(result))
     assert figure is not None and [view.label for view in figure.views] == ["training time", "ranking speed"]
     line, *marks = figure.views[0].plot.to_plotly_json()["data"]
     assert (list(line["x"]), list(line["y"])) == ([1.0, 100.0], [0.1, 0.3])
@@ -54,7 +54,7 @@ def test_further_configurations_of_a_model_are_one_trace(store: Store) -> None:
         configuration = {"configuration": str(n), "words": f"%{{x}} <b>{n}"}
         put(store, model="a", run_id=f"r{n}", value=0.1 + 0.01 * n, details=configuration)
     result = board(store)
-    figure = training.cost_figure(result, "ndcg@10", chosen(result, "ndcg@10"), looks(result))
+    figure = cost.cost_figure(result, "ndcg@10", chosen(result, "ndcg@10"), looks(result))
     assert figure is not None
     _, faint, named = figure.views[0].plot.to_plotly_json()["data"]
     assert len(faint["x"]) == 5 and len(named["x"]) == 1 and not faint["showlegend"]
@@ -98,11 +98,11 @@ def test_curves_go_on_over_sessions(store: Store) -> None:
         {"stage": "behaviour", "step": 1, "loss": 7.0, "ndcg@10": 0.5, "seconds": 7.0},
     ]
     run.folder.log.write_text("\n".join(map(json.dumps, events)) + '\n{"cut sh')
-    align, behaviour = training.curves(run)
+    align, behaviour = learning_curves.curves(run)
     assert (align.steps, align.seconds, align.loss, align.valid) == ([20, 40], [10.0, 16.0], [2.0, 1.0], [None, 0.25])
     assert (behaviour.stage, behaviour.valid) == ("behaviour", [0.5])
     result = board(store)
-    (valid, loss), notes = training.curve_figures(result.rows, looks(result))
+    (valid, loss), notes = learning_curves.curve_figures(result.rows, looks(result))
     assert [view.label for view in valid.views] == ["seconds", "steps"] and notes == []
     assert [list(trace["x"]) for trace in valid.views[0].plot.to_plotly_json()["data"]] == [[16.0], [19.0]]
     assert [list(trace["x"]) for trace in valid.views[1].plot.to_plotly_json()["data"]] == [[40], [1]]
@@ -116,9 +116,9 @@ def test_long_curves_are_thinned_and_silent_logs_are_said(store: Store) -> None:
     lines = [{"stage": "s", "step": n, "loss": 1 / (n + 1), "seconds": float(n)} for n in range(10_000)]
     run.folder.log.write_text("\n".join(map(json.dumps, lines)))
     result = board(store)
-    (loss,), notes = training.curve_figures(result.rows, looks(result))
+    (loss,), notes = learning_curves.curve_figures(result.rows, looks(result))
     (trace,) = loss.views[0].plot.to_plotly_json()["data"]
-    assert len(trace["x"]) == training.MOST and trace["x"][0] == 0 and trace["x"][-1] == 9999
+    assert len(trace["x"]) == learning_curves.MOST and trace["x"][0] == 0 and trace["x"][-1] == 9999
     assert notes == ["No curve in the log of b."]
 
 
