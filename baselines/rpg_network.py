@@ -72,12 +72,15 @@ class ParallelNetwork(nn.Module):
         inputs = functional.embedding_bag(rows.flatten(0, 1), self.tokens, mode="mean").view(*ids.shape, -1)
         return self.body(inputs_embeds=inputs).last_hidden_state
 
-    def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor:
-        """Logits of the tokens of one level, (n, size), from states (n, width)."""
-        begin = sum(self.sizes[:level])
-        projected = states + functional.silu(torch.addmm(self.bias[level], states, self.head[level]))
-        directions = functional.normalize(self.tokens[begin : begin + self.sizes[level]], dim=-1)
-        return functional.normalize(projected, dim=-1) @ directions.T / self.temperature
+    def level_logits(self, states: torch.Tensor) -> list[torch.Tensor]:
+        """Logits of the tokens of each level, (n, size), from states (n, width). Parameters are split once for all
+        levels: the gradient of an indexed level would be as large as the whole parameter."""
+        directions = (functional.normalize(self.tokens, dim=-1) / self.temperature).split(self.sizes)
+        logits = []
+        for head, bias, tokens in zip(self.head.unbind(), self.bias.unbind(), directions, strict=True):
+            projected = states + functional.silu(torch.addmm(bias, states, head))
+            logits.append(functional.normalize(projected, dim=-1) @ tokens.T)
+        return logits
 
     def loss(self, windows: Sequence[np.ndarray]) -> torch.Tensor:
         """Mean negative log-likelihood a token of every next item of `windows` (two items at least)."""
@@ -85,10 +88,10 @@ class ParallelNetwork(nn.Module):
         lengths = torch.tensor([len(window) - 1 for window in windows], device=states.device)
         real = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
         following = torch.from_numpy(np.concatenate([window[1:] for window in windows])).to(states.device)
-        rows, codes, losses, begin = states[real], self.codes[following], [], 0
-        for level, size in enumerate(self.sizes):
-            losses.append(functional.cross_entropy(self.level_logits(rows, level).float(), codes[:, level] - begin))
-            begin += size
+        codes, losses, begin = self.codes[following], [], 0
+        for level, logits in enumerate(self.level_logits(states[real])):
+            losses.append(functional.cross_entropy(logits.float(), codes[:, level] - begin))
+            begin += self.sizes[level]
         return torch.stack(losses).mean()
 
     def log_probabilities(self, histories: Sequence[np.ndarray]) -> torch.Tensor:
@@ -96,8 +99,7 @@ class ParallelNetwork(nn.Module):
         states = self.states(histories)
         last = torch.tensor([len(history) - 1 for history in histories], device=states.device)
         rows = states[torch.arange(len(states), device=states.device), last]
-        levels = [self.level_logits(rows, level).float().log_softmax(dim=-1) for level in range(self.levels)]
-        return torch.cat(levels, dim=1)
+        return torch.cat([logits.float().log_softmax(dim=-1) for logits in self.level_logits(rows)], dim=1)
 
 
 def code_sums(codes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
