@@ -77,6 +77,7 @@ def load_encoder(name: str, pooling: Pooling, max_tokens: int, device: str) -> S
             local_files_only=True,
             model_kwargs={"dtype": "auto" if device.startswith("cuda") else torch.float32, **weights_only()},
         )
+        _check_weights(model, name)
         is_own = (folder / "modules.json").is_file()
         _set_pooling(model, "mean" if pooling == "auto" and not is_own else pooling)
         if model.tokenizer.pad_token is None:
@@ -118,6 +119,22 @@ def encode(
                 shards.add(np.arange(begin, begin + len(part)), part)
             stage.advance(len(part))
     return np.concatenate(parts)
+
+
+def _check_weights(model: SentenceTransformer, name: str) -> None:
+    """Raises `InputError` where files lack weights, which transformers draws at random. Its report is read from a
+    second load on the device `meta`, which takes no memory; a `pooler` is not used here."""
+    from transformers import PreTrainedModel
+
+    network = getattr(model[0], "auto_model", None)
+    if not isinstance(network, PreTrainedModel) or not type(network).__module__.startswith("transformers."):
+        return  # classes of a repository's own code may not bear another load
+    report = type(network).from_pretrained(
+        network.name_or_path, device_map="meta", output_loading_info=True, local_files_only=True, **weights_only()
+    )[1]
+    if missing := sorted(key for key in report["missing_keys"] if "pooler." not in key):
+        some = ", ".join(missing[:3]) + ", …" * (len(missing) > 3)
+        raise _cannot_load(name, f"its files lack {len(missing):,} of its weights ({some})")
 
 
 def _set_pooling(model: SentenceTransformer, pooling: str) -> None:

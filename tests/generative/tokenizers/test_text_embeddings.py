@@ -127,6 +127,20 @@ def test_an_encoder_that_is_not_there_is_one_clear_line(tmp_path: Path, monkeypa
         vectors(TITLES.model_copy(update={"encoder": str(tmp_path / "empty")}), tmp_path)
 
 
+def test_an_encoder_whose_files_lack_weights_is_refused(encoder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(encoder / "model.safetensors")
+    for name in [name for name in weights if name.startswith("pooler.")]:
+        del weights[name]  # unused by the pooling of token states
+    save_file(weights, encoder / "model.safetensors", {"format": "pt"})
+    assert encode(["one"], str(encoder), "auto", 256, toys.context(tmp_path)).shape == (1, 384)
+    del weights["encoder.layer.0.attention.self.query.weight"]
+    save_file(weights, encoder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"files lack 1 of its weights \(encoder\.layer\.0\.attention"):
+        load_encoder(str(encoder), "auto", 256, "cpu")
+
+
 def test_vectors_are_those_of_transformers_pooled_by_hand(tmp_path: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 
