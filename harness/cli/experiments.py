@@ -31,7 +31,7 @@ from harness.cli.options import (
     numbers,
     with_reading,
 )
-from harness.cli.output import log, print_json, print_report, print_table, stdout_kept
+from harness.cli.output import counted, log, print_json, print_report, print_table, stdout_kept
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 
@@ -161,7 +161,7 @@ def _announce_grid(under_way: Ablation, *, fresh: bool) -> None:
             counts[slot.state] += 1
         log(f"  {cell.name}: {cell.text() or 'no changes'} ({', '.join(states)})")
     current = 0 if fresh else counts["complete"]
-    log(f"{len(under_way.slots)} runs on {under_way.dataset.name}, {current} of them stored")
+    log(f"{counted(len(under_way.slots), 'run')} on {under_way.dataset.name}, {current} of them stored")
 
 
 def _table(under_way: Ablation, metric: str) -> Report:
@@ -272,7 +272,7 @@ def _announce_study(study: Study) -> None:
     log(f"{entry.name} on {study.dataset.name}, {study.search.metric} of {cases} validation cases")
     for key, text in study.space.document().items():
         log(f"  {key}: {text}")
-    log(f"{study.search.trials} trials, {min(present, study.search.trials)} of them stored")
+    log(f"{counted(study.search.trials, 'trial')}, {min(present, study.search.trials)} of them stored")
 
 
 def _runs(study: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]:

@@ -144,6 +144,15 @@ def stdout_kept() -> Iterator[None]:
         os.close(saved)
 
 
+def counted(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> counted(1, "run"), counted(2, "run")
+    ('1 run', '2 runs')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def _text(value: Any) -> str:
     if value is None:
         return ""

@@ -26,7 +26,7 @@ from harness.cli.options import (
     check_new_folder,
     with_reading,
 )
-from harness.cli.output import log, print_json, print_plain, print_table, stdout_kept
+from harness.cli.output import counted, log, print_json, print_plain, print_table, stdout_kept
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError, unknown_name
 
@@ -60,7 +60,7 @@ def show(dataset: MaybeDataset = None, results: Results = RESULTS, as_json: AsJs
         for row in rows
     ]
     print_table(values, {**columns, MAIN_METRIC: MAIN_METRIC, "size": "size", "finished": "finished (UTC)"})
-    log(f"{len(rows)} runs, {_size(sum(entry.size for entry in entries))}")
+    log(f"{counted(len(rows), 'run')}, {_size(sum(entry.size for entry in entries))}")
 
 
 def remove_runs(
@@ -89,19 +89,19 @@ def remove_runs(
     if not yes:
         if not sys.stdin.isatty():
             raise InputError(
-                f"removing {len(entries)} runs needs a confirmation",
+                f"removing {counted(len(entries), 'run')} needs a confirmation",
                 where="RUN",
                 hint="add --yes",
                 code="bad-selection",
             )
-        typer.confirm(f"remove {len(entries)} runs permanently?", abort=True, err=True)
+        typer.confirm(f"remove {counted(len(entries), 'run')} permanently?", abort=True, err=True)
     for entry in entries:
         remove(entry)
     size = sum(entry.size for entry in entries)
     if as_json:
         print_json({"removed": [str(entry.path) for entry in entries], "bytes": size})
     else:
-        print(f"{len(entries)} runs removed, {_size(size)} free")
+        print(f"{counted(len(entries), 'run')} removed, {_size(size)} free")
 
 
 def _entries(results: Path, dataset: str | None) -> list[Entry]:
