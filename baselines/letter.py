@@ -20,7 +20,7 @@ from baselines.tiger import VARIANTS, DecoderNetworkConfig, Tiger, TigerConfig, 
 from harness.core.config_files import ReadyIndex
 from harness.generative.config import CPU, PAPER, SMOKE, Section, SemanticConfig, with_settings
 from harness.generative.tokenizers.base import Tokenizer
-from harness.generative.tokenizers.cid import DENSE, Assignment, CIDTokenizer
+from harness.generative.tokenizers.cid import DENSE, Assignment, CIDTokenizer, LeafTokens
 from harness.generative.tokenizers.letter import LetterConfig, LetterTokenizer
 from harness.protocol.recommender import ModelConfig
 
@@ -123,6 +123,9 @@ class CIDIndexConfig(Section, ReadyIndex):
     assignment: Assignment = Field(
         default="cluster_qr", description="eigenvectors to clusters: pivoted QR; k-means, whose clusters are more even"
     )
+    leaf_tokens: LeafTokens = Field(
+        default="own", description="last token of a code: the item's own; shared: its number in the cluster"
+    )
 
 
 class P5CIDConfig(TigerConfig):
@@ -152,7 +155,8 @@ class P5CIDConfig(TigerConfig):
 
     def own_tokenizer(self) -> Tokenizer:
         index = self.index
-        return CIDTokenizer(branches=index.branches, leaf=index.leaf, assignment=index.assignment)
+        settings = index.model_dump(include={"branches", "leaf", "assignment", "leaf_tokens"})
+        return CIDTokenizer(**settings)
 
 
 class P5CID(Tiger):

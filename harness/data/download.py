@@ -163,51 +163,51 @@ def _from_source(url: str, file: RemoteFile, target: Path, progress: Progress | 
 
 
 def _transfer(session: requests.Session, url: str, file: RemoteFile, part: Path, progress: Progress | None) -> None:
-    """One request, appended to what is there. Raises `_Broken` where the connection fails, `_Wrong` for an answer that
+    """One request, appended to what is there. Raises `_Broken` where the connection fails, `_Wrong` for a response that
     is not the file."""
     import requests
 
     have, headers = _kept(part, url, file)
     try:
-        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            if answer.status_code == 416 and have and have == (file.size or _total(answer, have)):
+        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if response.status_code == 416 and have and have == (file.size or _total(response, have)):
                 return
-            have = _accepted(answer, have, part)
-            total = _total(answer, have)
+            have = _accepted(response, have, part)
+            total = _total(response, have)
             if file.size is not None and total is not None and total != file.size:
                 raise _Wrong(f"it has {total:,} bytes, where {file.size:,} are expected")
             _room(part, (total or 0) - have)
             if not have:
-                _discard(part)  # first: bytes of an older answer must never stand under the new one's mark
-            _note_state(part, url, answer)
+                _discard(part)  # first: bytes of an older response must never stand under the new one's mark
+            _note_state(part, url, response)
             with byte_bar(progress, f"{file.name} (KiB)", KIB, total) as reach:
-                _write(answer, part, have, total, reach)
+                _write(response, part, have, total, reach)
     except requests.RequestException as error:
         arrived = part.stat().st_size if part.exists() else 0
         raise _Broken(f"the connection failed after {arrived:,} bytes ({type(error).__name__})") from error
 
 
-def _accepted(answer: requests.Response, have: int, part: Path) -> int:
-    """How many of the kept bytes the answer goes on from: all of them (206) or none (200)."""
-    status = answer.status_code
-    if status == 416 or (status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")):
+def _accepted(response: requests.Response, have: int, part: Path) -> int:
+    """How many of the kept bytes the response goes on from: all of them (206) or none (200)."""
+    status = response.status_code
+    if status == 416 or (status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-")):
         _discard(part)
         raise _Broken("it cannot continue what is kept; begun anew")
     if status >= 500 or status in (408, 429):
-        raise _Broken(f"the server says {status} {answer.reason}")
+        raise _Broken(f"the server says {status} {response.reason}")
     if status not in (200, 206):
-        raise _Wrong(f"the server says {status} {answer.reason}")
-    if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise _Wrong(f"the server says {status} {response.reason}")
+    if response.headers.get("Content-Type", "").lower().startswith("text/html"):
         raise _Wrong(HTML_CAME)
     return have if status == 206 else 0
 
 
-def _write(answer: requests.Response, part: Path, have: int, total: int | None, reach: Callable[[int], None]) -> None:
+def _write(response: requests.Response, part: Path, have: int, total: int | None, reach: Callable[[int], None]) -> None:
     reach(have)
     with part.open("r+b" if part.exists() else "wb") as out:
         out.truncate(have)
         out.seek(have)
-        for chunk in answer.iter_content(CHUNK):
+        for chunk in response.iter_content(CHUNK):
             if out.tell() == 0 and chunk.lstrip()[:16].lower().startswith(HTML):
                 raise _Wrong(HTML_CAME)
             out.write(chunk)
@@ -248,19 +248,19 @@ def _kept(part: Path, url: str, file: RemoteFile) -> tuple[int, dict[str, str]]:
     return have, headers
 
 
-def _note_state(part: Path, url: str, answer: requests.Response) -> None:
-    tag = answer.headers.get("ETag", "")
-    validator = answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
+def _note_state(part: Path, url: str, response: requests.Response) -> None:
+    tag = response.headers.get("ETag", "")
+    validator = response.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
     _state(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
 
 
-def _total(answer: requests.Response, have: int) -> int | None:
-    """The size of the whole file, as the answer states it."""
-    stated = answer.headers.get("Content-Range", "").rpartition("/")[2]
+def _total(response: requests.Response, have: int) -> int | None:
+    """The size of the whole file, as the response states it."""
+    stated = response.headers.get("Content-Range", "").rpartition("/")[2]
     if stated.isdigit():
         return int(stated)
-    length = answer.headers.get("Content-Length", "")
-    return have + int(length) if length.isdigit() and answer.status_code in (200, 206) else None
+    length = response.headers.get("Content-Length", "")
+    return have + int(length) if length.isdigit() and response.status_code in (200, 206) else None
 
 
 def _room(part: Path, needed: int) -> None:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 LISTS = 20  # fewer lists prove nothing
-SHARE = 0.75  # of the items that a user has not had: longer lists hold most answers anyway
-HELD = 0.99  # of the lists hold their answer
-LOWER, BEYOND = 0.05, 5  # so many answers in the lower half, so many times those that are missed: no ranking ends so
-NEIGHBOUR = 0.5  # at least, of an honest model's lists that all hold their own answer, hold the most similar list's
+SHARE = 0.75  # of the items that a user has not had: longer lists hold most targets anyway
+HELD = 0.99  # of the lists hold their target
+LOWER, BEYOND = 0.05, 5  # so many targets in the lower half, so many times those that are missed: no ranking ends so
+NEIGHBOUR = 0.5  # at least, of an honest model's lists that all hold their own target, hold the most similar list's
 ALPHA = 0.01
 ALIKE, CLOSER = 1.15, 0.25  # rankings are this much more alike than draws, and this much nearer to being the same
 ROOM = 0.8  # draws that are more alike than this prove nothing
@@ -38,9 +38,9 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Candidates:
-    """`lists` that are not empty, `held` of them with their answer, `lower` of these in the lower half. Only where
-    nearly all hold it: `neighbour`, the share of lists that hold the answer of the most similar list of another user
-    (with another answer, which this user has not had); `likeness`, the mean share of its items that a list has in
+    """`lists` that are not empty, `held` of them with their target, `lower` of these in the lower half. Only where
+    nearly all hold it: `neighbour`, the share of lists that hold the target of the most similar list of another user
+    (with another target, which this user has not had); `likeness`, the mean share of its items that a list has in
     common with its most similar one, and `random_likeness`, the same for lists drawn at random with the items' own
     frequencies."""
 
@@ -59,9 +59,9 @@ class Candidates:
 
 def look_for_candidates(predictions: Predictions, requests: Requests, targets: Targets, n_items: int) -> Candidates:
     """`predictions` are the lists as they were given, not cut; `targets` are aligned with `requests`, which hold the
-    same cases. Items of the history are left out before anything is counted, unless they are the answer."""
-    answers = targets.items[rows_of(targets.cases, predictions.cases)]
-    is_target = predictions.items == answers[:, None]
+    same cases. Items of the history are left out before anything is counted, unless they are the target."""
+    target_items = targets.items[rows_of(targets.cases, predictions.cases)]
+    is_target = predictions.items == target_items[:, None]
     listed = (predictions.items != NO_ITEM) & (is_target | ~seen(predictions, requests))
     lengths = listed.sum(axis=1)
     places = np.where(
@@ -83,7 +83,7 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     requested, neighbours = (
         rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int)] for limit in (ASKED, OTHERS)
     )
-    has_value = _hold_neighbours(rest, names, requested, neighbours, answers)
+    has_value = _hold_neighbours(rest, names, requested, neighbours, target_items)
     users = requests.users[own_rows]
     own_pair = users[requested][:, None] == users[neighbours]
     likeness = _likeness(rest, requested, neighbours, own_pair)
@@ -96,8 +96,8 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
 def _alarm(candidates: Candidates, has_value: np.ndarray, likeness: float, random: float) -> str:
     from scipy.stats import binom
 
-    head = f"{candidates.held:,} of {candidates.lists:,} lists hold the answer of their user"
-    tail = "as candidates do that were drawn with the answer among them, not rankings of the catalogue"
+    head = f"{candidates.held:,} of {candidates.lists:,} lists hold the target of their user"
+    tail = "as candidates do that were drawn with the target among them, not rankings of the catalogue"
     spread = candidates.lower >= max(BEYOND * (1 + candidates.lists - candidates.held), LOWER * candidates.lists)
     if spread and binom.cdf(has_value.sum(), len(has_value), NEIGHBOUR) < ALPHA:
         reason = (
@@ -117,18 +117,19 @@ def _membership(items: np.ndarray, n_items: int) -> csr_array:
 
 
 def _hold_neighbours(
-    rest: csr_array, names: csr_array, requested: np.ndarray, neighbours: np.ndarray, answers: np.ndarray
+    rest: csr_array, names: csr_array, requested: np.ndarray, neighbours: np.ndarray, target_items: np.ndarray
 ) -> np.ndarray:
-    """Whether each list of `requested` holds the answer of the most similar one of `others`, bool. The two answers are
+    """Whether each list of `requested` holds the target of the most similar one of `others`, bool. The two targets are
     left out of both lists before they are compared (by Jaccard's index), so that neither makes a pair more or less
-    similar; users with the same answer are not compared, nor with those whose answer is in the history."""
+    similar; users with the same target are not compared, nor with those whose target is in the history."""
     rows, neighbour_rows = rest[requested], rest[neighbours]
     common = (rows @ neighbour_rows.T).toarray()
-    holds, lock = rows[:, answers[neighbours]].toarray(), neighbour_rows[:, answers[requested]].toarray().T
+    holds, lock = rows[:, target_items[neighbours]].toarray(), neighbour_rows[:, target_items[requested]].toarray().T
     sizes = rows.sum(axis=1)[:, None] - holds + neighbour_rows.sum(axis=1) - lock
     index = common / np.maximum(1, sizes - common)
     index[
-        (answers[requested][:, None] == answers[neighbours]) | (names[requested][:, answers[neighbours]].toarray() > 0)
+        (target_items[requested][:, None] == target_items[neighbours])
+        | (names[requested][:, target_items[neighbours]].toarray() > 0)
     ] = -1
     return holds[np.arange(len(requested)), index.argmax(axis=1)] > 0
 

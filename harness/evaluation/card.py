@@ -52,11 +52,11 @@ def case_groups(split: Split) -> list[Group]:
     sequence. `one hop`: not so, but some training sequence has the target and another item of the history. `cold`
     have no training interaction, `rare` fewer than `RARE`. Only test cases are described; nothing may be chosen by it.
     """
-    counts, answers = split.train.counts(), split.test.targets.items
-    purchases = counts[answers]
+    counts, target_items = split.train.counts(), split.test.targets.items
+    purchases = counts[target_items]
     memorised = _followed(split)
     near = _together(split) & ~memorised
-    head = head_items(counts)[answers]
+    head = head_items(counts)[target_items]
     long = split.cut.test.places > LONG
     rows = [memorised, near, ~memorised & ~near]
     rows += [purchases >= RARE, (purchases > 0) & (purchases < RARE), purchases == 0]
@@ -146,14 +146,14 @@ def _followed(split: Split) -> np.ndarray:
 def _together(split: Split) -> np.ndarray:
     """Whose target stands in a training sequence with another item of the history: bool, shape (users,)."""
     rows, n_items = split.train.sequences, split.train.n_items
-    histories, answers = split.test.requests.histories, split.test.targets.items
+    histories, target_items = split.test.requests.histories, split.test.targets.items
     has_value = incidence(rows.rows(), rows.values, (len(rows), n_items))
     case, item = histories.rows(), histories.values
-    other = item != answers[case]
-    previous = incidence(case[other], item[other], (len(answers), n_items))
-    mask, at = np.unique(answers, return_inverse=True)
+    other = item != target_items[case]
+    previous = incidence(case[other], item[other], (len(target_items), n_items))
+    mask, at = np.unique(target_items, return_inverse=True)
     order = np.argsort(at, kind="stable")
-    owners, result = has_value.T.tocsr(), np.zeros(len(answers), dtype=bool)
+    owners, result = has_value.T.tocsr(), np.zeros(len(target_items), dtype=bool)
     for begin in range(0, len(mask), CHUNK):
         first, last = np.searchsorted(at[order], [begin, begin + CHUNK])
         part = order[first:last]

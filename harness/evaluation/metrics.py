@@ -57,7 +57,7 @@ def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = 
     """Each metric a case, float64, shape (cases,), aligned with `targets.cases`; keys are `names`, each one of
     `FUNCTIONS` and a K.
 
-    Raises `InvalidPredictions` where cases are missing, asked twice or not asked for, where a list names an item twice,
+    Raises `InvalidPredictions` where cases are missing, repeated or not requested, where a list names an item twice,
     or where there is no case at all: such lists have no score, not even a low one.
     """
     if not len(targets.cases):
@@ -69,9 +69,9 @@ def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = 
     return {name: values[places] for name, values in by_place.items()}
 
 
-def _places(items: np.ndarray, answers: np.ndarray) -> np.ndarray:
+def _places(items: np.ndarray, target_items: np.ndarray) -> np.ndarray:
     """Where each list has its user's relevant item, from 0; the list's width where it has not."""
-    result = items == answers[:, None]
+    result = items == target_items[:, None]
     return np.where(result.any(axis=1), result.argmax(axis=1), items.shape[1])
 
 
@@ -129,7 +129,7 @@ def incidence(row: np.ndarray, item: np.ndarray, shape: tuple[int, int]) -> spar
 def without_history(predictions: Predictions, requests: Requests, depth: int) -> Predictions:
     """The lists without items of the user's history, closed up and cut to `depth`; they are never topped up.
 
-    Raises `InvalidPredictions` where a case of the lists was not asked for.
+    Raises `InvalidPredictions` where a case of the lists was not requested.
     """
     return predictions.kept((predictions.items != NO_ITEM) & ~seen(predictions, requests)).first(depth)
 
@@ -137,10 +137,10 @@ def without_history(predictions: Predictions, requests: Requests, depth: int) ->
 def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
     """Which listed items stand in the history that their user's request shows: bool, shape of `predictions.items`.
 
-    Raises `InvalidPredictions` where a case of the lists was not asked for.
+    Raises `InvalidPredictions` where a case of the lists was not requested.
     """
     if len(extra := np.setdiff1d(predictions.cases, requests.cases)):
-        raise InvalidPredictions(f"{len(extra)} lists were not asked for")
+        raise InvalidPredictions(f"{len(extra)} lists were not requested")
     rows = rows_of(requests.cases, predictions.cases)
     result = np.zeros(predictions.items.shape, dtype=bool)
     for begin in range(0, len(rows), CHUNK):
@@ -157,7 +157,7 @@ def count_list_defects(
 ) -> dict[str, int]:
     """Counts over the lists that were given for `requests`, cut to `depth`.
 
-    `users_expected` asked, `users_scored` answered among them; `short` users with fewer than `depth` items; `invalid`
+    `users_expected` requested, `users_scored` of them ranked; `short` users with fewer than `depth` items; `invalid`
     entries that are no item (a negative id that is not `NO_ITEM`, and from `n_items` on where it is given); `duplicate`
     entries that repeat an earlier one of their list; `seen` entries that stand in the history that the request shows.
     """
@@ -200,13 +200,13 @@ def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -
     `collision_rate` is the share of items whose code another item has too, `affected_targets` the same of `targets`.
     `code_level` are the protocol's metrics where a hit is an item with the target's code, a code counting once, at its
     first place; `code_level_delta` is what that adds to the metrics over items. A list of items may hold fewer codes
-    than it is asked to be long: `cut_lists` counts those with fewer than `ENOUGH`, for which both figures are least
+    than is requested: `cut_lists` counts those with fewer than `ENOUGH`, for which both figures are least
     values. Raises `InvalidPredictions` for groups of another catalogue.
     """
     if groups.ndim != 1 or max(predictions.items.max(initial=NO_ITEM), targets.items.max(initial=NO_ITEM)) >= len(
         groups
     ):
-        raise InvalidPredictions(f"code groups {groups.shape} do not cover the items that were listed and asked for")
+        raise InvalidPredictions(f"code groups {groups.shape} do not cover the items that were listed and requested")
     shared = np.bincount(groups)[groups] > 1
     codes = as_codes(predictions, groups)
     over_items = compute_metrics(predictions, targets)

@@ -54,7 +54,7 @@ class Predictions:
         listed = self.items != NO_ITEM
         missing, extra = np.setdiff1d(cases, self.cases), np.setdiff1d(self.cases, cases)
         if len(missing) or len(extra) or len(np.unique(self.cases)) != len(self.cases):
-            results.append(f"{len(missing)} cases without a list, {len(extra)} lists not asked for, of {len(cases)}")
+            results.append(f"{len(missing)} cases without a list, {len(extra)} lists not requested, of {len(cases)}")
         if (unknown := int(((self.items < NO_ITEM) | (self.items >= n_items)).sum())) > 0:
             results.append(f"{unknown} items outside the catalogue of {n_items}")
         ordered = np.sort(self.items, axis=1)

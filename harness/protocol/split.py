@@ -167,7 +167,7 @@ def _mark(dataset: Dataset, protocol: Protocol, split_parts: SplitParts) -> str:
     the data set's own fingerprint)."""
     order = dataset.canonical
     ragged_array = order.sequences(split_parts.train.sequences)
-    values, answers = [ragged_array.values, ragged_array.offsets], []
+    values, held_out = [ragged_array.values, ragged_array.offsets], []
     ranks = np.empty(len(dataset.users), np.int64)
     ranks[order.users] = np.arange(len(ranks))
     for fold in (split_parts.valid, split_parts.test):
@@ -175,7 +175,7 @@ def _mark(dataset: Dataset, protocol: Protocol, split_parts: SplitParts) -> str:
         requested = ranks[fold.requests.users[rows]]
         histories = fold.requests.histories.take(rows)
         values += [order.item_ranks[histories.values], histories.offsets]
-        answers.append(order.item_ranks[fold.targets.items[rows]])
+        held_out.append(order.item_ranks[fold.targets.items[rows]])
         if not np.array_equal(requested, np.arange(len(ranks))):  # not one case of each user
-            answers.append(requested)
-    return fingerprint(protocol.rules(), dataset.fingerprint, *values, *answers)
+            held_out.append(requested)
+    return fingerprint(protocol.rules(), dataset.fingerprint, *values, *held_out)

@@ -306,9 +306,9 @@ def _training(dataset: Dataset, split: Split) -> Iterator[tuple[str, ...]]:
 def _write_fold(place: Path, fold: EvaluationSplit, dataset: Dataset) -> None:
     names = fold.names(dataset.users)
     users = [names[case] for case in fold.requests.cases.tolist()]
-    answers = [dataset.items[item] for item in np.asarray(fold.targets.items).tolist()]
+    target_ids = [dataset.items[item] for item in np.asarray(fold.targets.items).tolist()]
     name = fold.requests.fold
-    write_rows(place / f"{name}.csv", (USER, ITEM), zip(users, answers, strict=True))
+    write_rows(place / f"{name}.csv", (USER, ITEM), zip(users, target_ids, strict=True))
     histories = {
         user: [dataset.items[item] for item in row.tolist()]
         for user, row in zip(users, fold.requests.histories, strict=True)

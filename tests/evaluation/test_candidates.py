@@ -21,7 +21,7 @@ from harness.store.run_store import Store
 from tests import toys
 from tests.folders import csv_folder
 
-TAIL = "as candidates do that were drawn with the answer among them"
+TAIL = "as candidates do that were drawn with the target among them"
 
 
 def clusters(count: int = 10, size: int = 15, users: int = 300) -> Dataset:
@@ -77,7 +77,7 @@ def test_candidates_are_alarmed_about(name: str, draw: str, skill: float, length
     split = SPLITS[name]
     alarm = looked(split, candidates(split, length, skill, draw))
     users = len(split.test.targets.cases)
-    assert alarm.startswith(f"{users:,} of {users:,} lists hold the answer of their user") and TAIL in alarm
+    assert alarm.startswith(f"{users:,} of {users:,} lists hold the target of their user") and TAIL in alarm
 
 
 @pytest.mark.parametrize("model", ["mostpop", "markov", "itemknn"])
@@ -129,7 +129,7 @@ def test_the_alarm_is_heard_stored_and_on_the_board(tmp_path: Path, monkeypatch:
     events: list[str] = []
     path, options = tmp_path / "again.csv", RunOptions(str(folder))
     record, repeated = (evaluate(path, options, store, events.append) for _ in range(2))
-    alarms = [line for line in events if line.startswith("alarm: suspected: 200 of 200 lists hold the answer")]
+    alarms = [line for line in events if line.startswith("alarm: suspected: 200 of 200 lists hold the target")]
     assert repeated.reused and len(alarms) == 2  # a stored run is warned about as well
     record = record.record
     (sentence,) = record.leaks

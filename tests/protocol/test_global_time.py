@@ -88,7 +88,7 @@ def test_verification_notices_training_rows_from_after_the_cut(monkeypatch: pyte
     later = split_by(data, protocol(cut=(12.5, 20))).train
     for fault, names in (
         (replace(split, train=later), {"training part", "leakage", "split fingerprint"}),
-        (replace(split, test=split.valid), {"test users", "test answers", "test histories", "split fingerprint"}),
+        (replace(split, test=split.valid), {"test users", "test targets", "test histories", "split fingerprint"}),
     ):
         monkeypatch.setattr(module, "split", lambda *_, fault=fault: fault)
         broken = {check.name for check in verify(data, split.protocol) if not check.ok}

@@ -233,7 +233,7 @@ def test_verification_notices_a_case_that_is_missing(monkeypatch: pytest.MonkeyP
     fewer = EvaluationSplit(made.test.requests.take(np.arange(1, 4)), targets)
     monkeypatch.setattr(module, "split", lambda *_: replace(made, test=fewer))
     broken = {check.name for check in verify(data, made.protocol) if not check.ok}
-    assert {"test users", "test answers"} <= broken
+    assert {"test users", "test targets"} <= broken
 
 
 def test_the_fingerprint_sees_every_case() -> None:

@@ -3,11 +3,12 @@ SIGIR-AP 2023, arXiv 2305.06569).
 
 Two items are joined by the number of training sequences' places at which both stand. Spectral clustering of this graph
 gives the first token; each cluster of more than `leaf` items is clustered again, on its own part of the graph, for the
-next one. The last token numbers the items of a cluster that is not split, so that no two items share a code.
+next one. The last token tells the items of a cluster that is not split apart, so that no two items share a code.
 
 Departures from the released code: tokens belong to a level instead of one ring of `leaf` tokens for all; codes have
-equal length (a cluster that is not split gets a token that says so); the numbers in a cluster follow a hash of the raw
-ids instead of a random draw; items without neighbours, which there have a last token alone, are a cluster of their own.
+equal length (a cluster that is not split gets a token that says so); the last token is an item's own, or with
+`leaf_tokens=shared` its number in the cluster, by a hash of the raw ids instead of a random draw; items without
+neighbours, which there have a last token alone, are a cluster of their own.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from harness.protocol.split import TrainingData
 VERSION = "cid/1"
 DENSE = 600  # items up to which a dense eigenvalue decomposition is the faster one
 Assignment = Literal["cluster_qr", "kmeans"]
+LeafTokens = Literal["own", "shared"]
 
 
 class CIDTokenizer(Tokenizer):
@@ -47,6 +49,9 @@ class CIDTokenizer(Tokenizer):
         description="eigenvectors to clusters: pivoted QR, as in the released code; or k-means on rows of unit length, "
         "whose clusters are more even",
     )
+    leaf_tokens: LeafTokens = Field(
+        default="own", description="last token of a code: the item's own; shared: its number in the cluster"
+    )
 
     def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
         """`details` counts the clusters that are not split, the items of the largest, and the items without
@@ -58,7 +63,8 @@ class CIDTokenizer(Tokenizer):
         cluster = (
             np.unique(paths, axis=0, return_inverse=True)[1] if paths.shape[1] else np.zeros(data.n_items, np.int64)
         )
-        codes = np.column_stack([paths, places_in_group(cluster.reshape(-1, 1), data.items)])
+        numbers = places_in_group(cluster.reshape(-1, 1), data.items)
+        codes = np.column_stack([paths, order.item_ranks if self.leaf_tokens == "own" else numbers])
         sizes = tuple(int(size) for size in codes.max(axis=0, initial=0) + 1)
         return ItemIndex(
             table=CodeTable(codes, sizes),
@@ -67,7 +73,7 @@ class CIDTokenizer(Tokenizer):
             details={
                 "kind": self.kind,
                 "clusters": int(cluster.max()) + 1,
-                "largest_cluster": sizes[-1],
+                "largest_cluster": int(numbers.max(initial=-1)) + 1,
                 "without_neighbours": int((np.diff(graph.indptr) == 0).sum()),
                 "cut_evenly": clustering.cut_evenly,
             },

@@ -69,13 +69,13 @@ def audit(dataset: Dataset, protocol: Protocol, split_parts: SplitParts | None =
         dataset=dataset.name,
         order=dataset.order,
         findings=(*(finding for view in folds for finding in on_fold(view)), *on_text(dataset)),
-        lost={**dict(dataset.lost), **_not_asked(dataset, split_parts)},
+        lost={**dict(dataset.lost), **_not_evaluated(dataset, split_parts)},
         times=_times(split_parts),
         canary=canary(dataset, protocol),
     )
 
 
-def _not_asked(dataset: Dataset, split_parts: SplitParts) -> dict[str, int]:
+def _not_evaluated(dataset: Dataset, split_parts: SplitParts) -> dict[str, int]:
     """Users who take no part, by reason; only a cut in time has any."""
     if split_parts.cut.times is None:
         return {}
@@ -90,9 +90,9 @@ def _not_asked(dataset: Dataset, split_parts: SplitParts) -> dict[str, int]:
     inside, after = before_test > before_valid, lengths > before_test
     counted = {
         "users without an interaction in the test period": ~after,
-        "users whose first interaction lies in the test period (no history, not asked)": after & (before_test == 0),
+        "users whose first interaction lies in the test period (no history, not evaluated)": after & (before_test == 0),
         "users without an interaction in the validation period": ~inside,
-        "users whose first interaction lies in the validation period (no history, not asked for validation)": inside
+        "users whose first interaction lies in the validation period (no history, not evaluated in validation)": inside
         & (before_valid == 0),
         "users without a training part": split_parts.cut.train == 0,
     }

@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class FoldView:
-    """One fold of a data set under a protocol. `users` has the user of each case, `places` where its answer stands in
+    """One fold of a data set under a protocol. `users` has the user of each case, `places` where its target stands in
     the flat arrays."""
 
     dataset: Dataset
@@ -81,7 +81,7 @@ def on_fold(view: FoldView) -> Iterator[Finding]:
     cold = view.made.train.counts()[view.fold.targets.items] == 0
     yield view.finding("untrained", cold, "items that stand in no user's training part: only text can lead to them")
     cold = view.made.train.sequences.lengths[view.users] == 0
-    yield view.finding("cold_users", cold, "users without a training part, who are asked all the same")
+    yield view.finding("cold_users", cold, "users without a training part, who are evaluated all the same")
     yield _future(view)
     yield _copied(view)
     if view.dataset.text is not None:
@@ -132,7 +132,7 @@ def _ties(view: FoldView) -> Finding:
 
 
 def _had_before(view: FoldView, kinds: np.ndarray) -> np.ndarray:
-    """Whether an item of the answer's kind comes before it in the user's sequence, however far; bool, shape (cases,).
+    """Whether an item of the target's kind comes before it in the user's sequence, however far; bool, shape (cases,).
     `kinds` numbers the items, int64 (n_items,), from 0."""
     rows = view.dataset.sequences
     keys = rows.rows() * (int(kinds.max(initial=0)) + 1) + kinds[rows.values]
@@ -162,7 +162,7 @@ def _future(view: FoldView) -> Finding:
 
 
 def _copied(view: FoldView) -> Finding:
-    """Two records of one person, or a person's rows put into training under another name: the sequence, answer and
+    """Two records of one person, or a person's rows put into training under another name: the sequence, target and
     all, stands in another user's training part. Of a long sequence the latest `LONGEST_RUN` items count."""
     rows, train = view.dataset.sequences, view.made.train.sequences
     lengths = np.minimum(view.places - rows.offsets[view.users] + 1, LONGEST_RUN)
@@ -195,7 +195,7 @@ def _elsewhere(requested: np.ndarray, users: np.ndarray, train: RaggedArray, len
 
 
 def _named(view: FoldView, texts: tuple[ItemText, ...]) -> Finding:
-    """The text of the last item of the history names the answer, by title or by id."""
+    """The text of the last item of the history names the target, by title or by id."""
     dataset, train = view.dataset, view.made.train.sequences
     bodies = [_all(text).casefold() for text in texts]
     titles = [text.title.casefold() for text in texts]
@@ -214,7 +214,7 @@ def _named(view: FoldView, texts: tuple[ItemText, ...]) -> Finding:
     pairs = zip(train.values[inside].tolist(), train.values[inside + 1].tolist(), strict=True)
     natural = sum(names(*pair) for pair in pairs)
     alarm = exceeds_expected(int(hits.sum()), len(hits), natural, len(inside))
-    return view.finding("named", hits, "items that the text of the item before names: the text holds the answer", alarm)
+    return view.finding("named", hits, "items that the text of the item before names: the text holds the target", alarm)
 
 
 def _hashes(windows: np.ndarray) -> np.ndarray:
@@ -236,12 +236,12 @@ def _all(text: ItemText) -> str:
 
 
 def canary(dataset: Dataset, protocol: Protocol) -> str:
-    """What of an answer reached a model, in words; empty where nothing did.
+    """What of a target reached a model, in words; empty where nothing did.
 
-    Every interaction that is kept from training is replaced by another item, in two steps: those from the test answers
-    on, then those from the validation answers on. The first must change no training part, no validation question and
-    no history of the test; the second no training part and no validation question. Where a user has several cases, a
-    history holds earlier answers: the first one of each user is compared, and for the others every interaction becomes
+    Every interaction that is kept from training is replaced by another item, in two steps: those from the test targets
+    on, then those from the validation targets on. The first must change no training part, no validation request and
+    no history of the test; the second no training part and no validation request. Where a user has several cases, a
+    history holds earlier targets: the first one of each user is compared, and for the others every interaction becomes
     an item of its own, so that a later one in a history shows itself.
     """
     if len(dataset.items) < 2:
@@ -257,8 +257,8 @@ def canary(dataset: Dataset, protocol: Protocol) -> str:
         f"{message} (validation)" for message in _given(split_parts, parts(_planted(dataset, earliest), protocol))
     ]
     if protocol.rolling:
-        problems += _later_answers(dataset, protocol)
-    return f"answers reached {', '.join(problems)}" if problems else ""
+        problems += _later_targets(dataset, protocol)
+    return f"targets reached {', '.join(problems)}" if problems else ""
 
 
 def _planted(dataset: Dataset, places: np.ndarray) -> Dataset:
@@ -286,8 +286,8 @@ def _first_histories(fold: EvaluationSplit) -> tuple[bytes, bytes, bytes]:
     return users.tobytes(), histories.values.tobytes(), histories.offsets.tobytes()
 
 
-def _later_answers(dataset: Dataset, protocol: Protocol) -> list[str]:
-    """Folds in which a history holds its answer or what follows it, found on a copy of the data whose items are the
+def _later_targets(dataset: Dataset, protocol: Protocol) -> list[str]:
+    """Folds in which a history holds its target or what follows it, found on a copy of the data whose items are the
     numbers of their interactions."""
     total = dataset.interactions
     interaction_data = Dataset(

@@ -1,6 +1,6 @@
 """`Provenance`: the interactions that an artefact (item vectors, an index file) was computed from, in a sidecar file.
 
-Item vectors and codes carry information, so that one computed from held-out rows leaks answers into a run. The producer
+Item vectors and codes carry information, so that one computed from held-out rows leaks targets into a run. The producer
 of an artefact states the rows; its consumer calls `check`, which rejects held-out rows. A file of unknown provenance is
 accepted, and the record states `unknown`.
 """

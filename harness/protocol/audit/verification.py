@@ -18,7 +18,7 @@ from harness.protocol.audit.checks import canary
 from harness.protocol.protocol import GLOBAL_TIME, LEAVE_ONE_OUT, ROLLING_TIME, Protocol, is_share, seconds
 from harness.protocol.split import EvaluationSplit, Split, split
 
-Plain = list[tuple[list[int], list[int], list[int]]]  # a user's training part, places of validation and test answers
+Plain = list[tuple[list[int], list[int], list[int]]]  # a user's training part, places of validation and test targets
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _split(dataset: Dataset, protocol: Protocol, current_split: Split) -> Iterat
         yield from _fold(name, fold, rows, places, protocol.max_history)
     yield _leakage(dataset, train, plain)
     invalid = canary(dataset, protocol)
-    yield Check("canary", not invalid, invalid or "other answers in the data change nothing that a model is given")
+    yield Check("canary", not invalid, invalid or "other targets in the data change nothing that a model is given")
     repeated = split(_turned(dataset), protocol).fingerprint
     same = repeated == current_split.fingerprint
     yield Check("split fingerprint", same, f"{current_split.fingerprint}, {repeated} with the users in another order")
@@ -107,7 +107,7 @@ def _global_time(rows: list[list[int]], dataset: Dataset, protocol: Protocol) ->
         part = [item for item, time in zip(row, times, strict=True) if time < begin_valid]
         valid = next((place for place, time in enumerate(times) if begin_valid <= time < begin_test), None)
         test = next((place for place, time in enumerate(times) if time >= begin_test), None)
-        # an answer at place 0 has no history and is not asked
+        # a target at place 0 has no history and is not evaluated
         plain.append((part, [valid] if valid else [], [test] if test else []))
     return plain
 
@@ -146,28 +146,28 @@ def _leakage(dataset: Dataset, train: list[list[int]], plain: Plain) -> Check:
     saved = sum(map(len, train))
     removed, expected = dataset.interactions - saved, dataset.interactions - sum(len(part) for part, _, _ in plain)
     requested = sum(len(places) for _, *folds in plain for places in folds)
-    detail = f"{removed} interactions kept from training, {requested} of them answers"
+    detail = f"{removed} interactions kept from training, {requested} of them targets"
     return Check("leakage", removed == expected >= requested, detail)
 
 
 def _fold(
     name: str, fold: EvaluationSplit, rows: list[list[int]], places: list[list[int]], longest: int
 ) -> Iterator[Check]:
-    requested, answers = fold.requests.users.tolist(), fold.targets.items.tolist()
+    requested, targets = fold.requests.users.tolist(), fold.targets.items.tolist()
     cases = fold.requests.cases.tolist()
     expected = [user for user, own in enumerate(places) for _ in own]
     everyone = sorted(requested) == expected and fold.targets.cases.tolist() == cases and len(set(cases)) == len(cases)
     once = "each once" if fold.requests.case_ids is None else f"{len(cases)} cases"
-    yield Check(f"{name} users", everyone, f"{len(set(requested))} of {len(rows)} users asked, {once}")
+    yield Check(f"{name} users", everyone, f"{len(set(requested))} of {len(rows)} users evaluated, {once}")
     late = leaking = 0
     left = [list(own) for own in places]  # a user's cases come in the order of their places
-    for user, answer, history in zip(requested, answers, fold.requests.histories, strict=True):
+    for user, target, history in zip(requested, targets, fold.requests.histories, strict=True):
         place = left[user].pop(0) if left[user] else None
         before = rows[user][:place]
-        late += place is None or answer != rows[user][place]
+        late += place is None or target != rows[user][place]
         leaking += place is None or history.tolist() != before[max(len(before) - longest, 0) :]
-    yield Check(f"{name} answers", late == 0, f"{late} answers that are not the interaction that the protocol says")
-    detail = f"{leaking} histories that are not the latest {longest} items before the answer"
+    yield Check(f"{name} targets", late == 0, f"{late} targets that are not the interaction that the protocol says")
+    detail = f"{leaking} histories that are not the latest {longest} items before the target"
     yield Check(f"{name} histories", leaking == 0, detail)
 
 

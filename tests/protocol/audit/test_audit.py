@@ -151,7 +151,7 @@ def test_the_canary_sings_of_a_split_that_leaks(
     assert canary(toys.noise(), LOO) == ""
     monkeypatch.setattr(canary_module, "parts", lambda data, rules: fault(parts(data, rules), data))
     assert kind in canary(toys.noise(), LOO)
-    assert any(alarm.startswith("canary: answers reached ") for alarm in audit(toys.noise(), LOO).alarms())
+    assert any(alarm.startswith("canary: targets reached ") for alarm in audit(toys.noise(), LOO).alarms())
 
 
 def test_ml_100k_raises_no_alarm_under_either_protocol() -> None:

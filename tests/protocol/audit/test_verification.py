@@ -29,7 +29,7 @@ def failed(dataset: Dataset) -> set[str]:
 def test_all_is_well_with_ml_100k() -> None:
     checks = verify(load_dataset("ml-100k"), PROTOCOL)
     assert [check for check in checks if not check.ok] == []
-    assert {"fingerprint", "users", "leakage", "test answers", "time order"} <= {check.name for check in checks}
+    assert {"fingerprint", "users", "leakage", "test targets", "time order"} <= {check.name for check in checks}
 
 
 def test_another_content_under_a_registered_name_is_noticed() -> None:
@@ -76,7 +76,7 @@ def user_left_out(split: Split) -> Split:
     [
         (leaky_training, {"training part", "leakage"}),
         (answer_in_history, {"test histories"}),
-        (wrong_answers, {"validation answers"}),
+        (wrong_answers, {"validation targets"}),
         (user_left_out, {"test users"}),
     ],
 )
