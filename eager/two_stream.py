@@ -80,7 +80,8 @@ class TwoStreamConfig(TokenizerSeedConfig):
         },
         "cpu": {
             "behavior": {"encoder": "graph"},
-            "training": {"batch": 256, "epochs": 20, "patience": 5, "validation_users": 1000},
+            "network": {"dropout": 0.3},
+            "training": {"batch": 256, "epochs": 20, "patience": 5, "validation_users": 5000, "average": 0.998},
         },
         "gpu": {
             "behavior": {"encoder": "sasrec", "choose": "last"},
@@ -92,7 +93,7 @@ class TwoStreamConfig(TokenizerSeedConfig):
                 "encoder": "din", "dim": 96, "negatives": 60, "batch": 128, "learning_rate": 1e-3, "weight_decay": 0.0,
             },
             "index": {"order": "released"},
-            "network": {"inner": 1024},
+            "network": {"inner": 1024, "codes": "random"},
             "contrast": {"mode": "released", "semantic": 10.0, "negatives": 2048},
             "training": {
                 "batch": 256, "epochs": 10_000, "max_steps": 60_000, "learning_rate": 1e-3, "weight_decay": 1e-7,

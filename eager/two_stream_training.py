@@ -18,6 +18,7 @@ stream that generated it, the more confident one where both did (`own`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -31,14 +32,19 @@ from eager.config import ContrastConfig
 from eager.method import Contrast
 from harness.core.seeding import derive_seed, generator
 from harness.errors import InputError
-from harness.generative.config import Section
+from harness.generative.config import CODE_ROWS, CodeRows, Section
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.encoder_decoder import EOS, CodeT5, T5Shape
 from harness.generative.models.precision import dropout, to_float64
 from harness.generative.models.readers import PromptBatch
 from harness.generative.recipes import CodeTraining, RecipeInputs
-from harness.generative.sequence_models import PrecisionSetting, PrefixTrainingConfig, RandomNetwork
+from harness.generative.sequence_models import (
+    PrecisionSetting,
+    PrefixTrainingConfig,
+    RandomNetwork,
+)
 from harness.generative.tasks.batching import Samples
+from harness.generative.tokenizers.base import NOISE, ItemIndex, Vectors, centred, code_directions
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.training.losses import Cost, Counts, child_cross_entropy
 from harness.generative.training.trainer import total_steps
@@ -64,6 +70,10 @@ class NetworkConfig(Section):
         default="path",
         description="path: a token for each node of the tree, so that the last token is an item's alone, as released; "
         "level: equal numbers of a level are one token",
+    )
+    codes: CodeRows = Field(
+        default="centroid",
+        description=f"{CODE_ROWS}; and so those of the items of a history, from the vectors of both sources",
     )
 
 
@@ -133,7 +143,7 @@ class TwoStreamNetwork(nn.Module):
 
     def __init__(self, tables: Mapping[str, CodeTable], settings: NetworkConfig) -> None:
         super().__init__()
-        shape = T5Shape(**settings.model_dump(exclude={"tokens"}))
+        shape = T5Shape(**settings.model_dump(exclude={"tokens", "codes"}))
         self.streams = nn.ModuleDict()
         for source, table in tables.items():
             self.streams[source] = Stream(table, shape, 0 if len(self.streams) else table.n_items)
@@ -147,9 +157,9 @@ class TwoStreamModel(RandomNetwork):
 
     network: TwoStreamNetwork
 
-    def __init__(self, config: NetworkConfig, sources: tuple[str, ...], precision: PrecisionSetting) -> None:
-        super().__init__(precision)
-        self.config, self.sources = config, sources
+    def __init__(self, config: NetworkConfig, sources: tuple[Source, ...], precision: PrecisionSetting) -> None:
+        super().__init__(config, precision)
+        self.sources = sources
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         """Raises `InputError` for codes that cannot be halved."""
@@ -164,6 +174,27 @@ class TwoStreamModel(RandomNetwork):
             tables = [path_tokens(each) for each in tables]
         torch.manual_seed(derive_seed(context.seed, "eager", "weights"))
         self.network = TwoStreamNetwork(dict(zip(self.sources, tables, strict=True)), self.config)
+
+    def initialise(self, index: ItemIndex, vectors: Vectors, seed: int) -> None:
+        """With `codes=centroid` the rows of the code tokens are projected means of their items' vectors, and those of
+        the items projections of the vectors of both sources side by side, with noise as for equal codes."""
+        if self.config.codes == "random":
+            return
+        for source, stream in self.network.streams.items():
+            codes = CodeTable(stream.digits.numpy(), stream.sizes)
+            own = replace(index, table=codes, blocks=((source, stream.levels),))
+            stream.reset_codes(code_directions(own, vectors, self.config.width, seed))
+        sources = [vectors[source] for source in self.sources if source in vectors]
+        if not sources:
+            return
+        first = next(iter(self.network.streams.values()))
+        sides = np.concatenate([centred(source.values) for source in sources], axis=1)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "item rows"))
+        rows = torch.from_numpy(sides) @ torch.randn(sides.shape[1], self.config.width, generator=generator)
+        rows = rows / rows.std() + NOISE * torch.randn(rows.shape, generator=generator)
+        with torch.no_grad():
+            table = first.t5.shared.weight
+            table[FIRST : FIRST + len(rows)] = rows / rows.std() * table.std()
 
     def prompt(self, history: np.ndarray) -> list[int]:
         return [*(history + FIRST).tolist(), EOS]

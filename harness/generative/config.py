@@ -29,6 +29,8 @@ ScoreNormalization = Literal["level", "children", "vocabulary"]
 the children of its prefix in the trie of item codes, so that an only child has probability 1. `vocabulary`: text and
 code tokens before the trie's mask, and the end-of-sequence token after the last code token, as in `generate`."""
 LossNormalise = ScoreNormalization
+CodeRows = Literal["centroid", "random"]
+CODE_ROWS = "initial code embeddings: projected means of their items' vectors, or random"
 # The settings of LC-Rec's scripts, which EAGER-LLM uses too: LLaMA-7B, 128 next items a step, transformers' AdamW.
 LLAMA = "huggyllama/llama-7b"
 TIED_ITEMS = 6000  # `backbone.tied_codes=auto`: between the catalogues that were measured (docs/log.md, 2026-11-30)
@@ -129,9 +131,7 @@ class BackboneConfig(Section):
     vocabulary: Literal["frozen", "trained"] = Field(
         default="frozen", description="embedding and head of text tokens; trained: as in the released code"
     )
-    codes: Literal["centroid", "random"] = Field(
-        default="centroid", description="initial code embeddings: projected means of their items' vectors, or random"
-    )
+    codes: CodeRows = Field(default="centroid", description=CODE_ROWS)
     tied_codes: bool | Literal["auto"] = Field(
         default=False,
         exclude_if=lambda value: not value,  # the keys of older runs stay

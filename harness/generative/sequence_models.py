@@ -17,7 +17,7 @@ from pydantic import Field
 
 from harness.core.artifact_cache import CacheEntry
 from harness.core.seeding import derive_seed
-from harness.generative.config import BackboneConfig, ScoreNormalization, Section
+from harness.generative.config import CODE_ROWS, BackboneConfig, CodeRows, ScoreNormalization, Section
 from harness.generative.exporting import ADAPTER
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone, backbone_artefacts, load_backbone
@@ -54,6 +54,7 @@ class NetworkConfig(Section):
     separator: bool = Field(default=False, description="kind=t5: a separator token after each item of a history")
     tied: bool = Field(default=True, description="kind=t5: the output layer is the input embedding")
     inner_layers: int = Field(default=1, ge=1, description="kind=t5: hidden layers of a feed-forward layer")
+    codes: CodeRows = Field(default="random", exclude_if=lambda value: value == "random", description=CODE_ROWS)
 
 
 PrecisionSetting = Literal["auto", "float32", "bfloat16"]
@@ -224,13 +225,19 @@ class LanguageModel(SequenceModel):
 
 
 class RandomNetwork(SequenceModel):
-    """Base of the networks without pretrained weights."""
+    """Base of the networks without pretrained weights. `config` has their settings, `width` and `codes` among them."""
 
-    def __init__(self, precision: PrecisionSetting) -> None:
+    def __init__(self, config: Any, precision: PrecisionSetting) -> None:
+        self.config = config
         self._precision: PrecisionSetting = precision
 
     def prepare(self, context: RunContext) -> None:
         self.precision = resolve_precision(self._precision, context.device)
+
+    def initialise(self, index: ItemIndex, vectors: Vectors, seed: int) -> None:
+        """With `codes=centroid` the rows of the code tokens are projected means of their items' vectors."""
+        if self.config.codes == "centroid":
+            self.network.reset_codes(code_directions(index, vectors, self.config.width, seed))
 
 
 class EncoderDecoder(RandomNetwork):
@@ -241,14 +248,14 @@ class EncoderDecoder(RandomNetwork):
     users: np.ndarray | None
 
     def __init__(self, config: NetworkConfig, user_tokens: int, precision: PrecisionSetting) -> None:
-        super().__init__(precision)
-        self.config, self.user_tokens = config, user_tokens
+        super().__init__(config, precision)
+        self.user_tokens = user_tokens
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         self.pieces = Pieces(table, self.user_tokens, separator=self.config.separator)
         self.users = data.n_items + hash_users(data, self.user_tokens) if self.user_tokens else None
         torch.manual_seed(derive_seed(context.seed, "tiger", "weights"))
-        shape = T5Shape(**self.config.model_dump(exclude={"kind", "separator"}))
+        shape = T5Shape(**self.config.model_dump(exclude={"kind", "separator", "codes"}))
         self.network = CodeT5(table.sizes, shape, extra=self.pieces.extra)
 
     def prompt(self, history: np.ndarray) -> list[int]:
@@ -265,8 +272,7 @@ class DecoderOnly(RandomNetwork):
     prompts: CodePrompts
 
     def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
-        super().__init__(precision)
-        self.config = config
+        super().__init__(config, precision)
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         config = self.config

@@ -50,7 +50,9 @@ def test_no_item_text_is_read(tmp_path: Path) -> None:
     assert record["index"]["rows"] != "none", "the provenance says which training rows the codes have seen"
 
 
-@pytest.mark.parametrize("index", [{"branches": 2}, {"leaf": 12}, {"assignment": "kmeans"}], ids=str)
+@pytest.mark.parametrize(
+    "index", [{"branches": 2}, {"leaf": 12}, {"assignment": "kmeans"}, {"leaf_tokens": "shared"}], ids=str
+)
 def test_settings_of_the_index_change_the_codes(index: dict[str, Any], tmp_path: Path) -> None:
     data = toys.split().train
     one, other = (P5CID(config).item_codes(data, toys.context(tmp_path)) for config in (short(), short(**index)))

@@ -17,6 +17,7 @@ from eager.two_stream_training import (
     NetworkConfig,
     Stream,
     Transfer,
+    TwoStreamModel,
     TwoStreamNetwork,
     best,
     log_probabilities,
@@ -26,8 +27,10 @@ from eager.two_stream_training import (
 from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.readers import PromptBatch
-from harness.generative.tokenizers.base import INDEX_FILE
+from harness.generative.tokenizers.base import INDEX_FILE, ItemIndex
+from harness.generative.tokenizers.embeddings import ItemVectors, Source
 from harness.generative.trie import CodeTrie
+from harness.protocol.audit.provenance import UNKNOWN
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.protocol import Protocol
 from harness.protocol.recommender import Recommender
@@ -119,6 +122,27 @@ def network(seed: int = 0, tokens: str = "path") -> tuple[TwoStreamNetwork, dict
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return made, tables
+
+
+@pytest.mark.parametrize("codes", ["centroid", "random"])
+def test_initial_item_rows_follow_the_vectors_of_both_sources(codes: str, tmp_path: Path) -> None:
+    side = np.where(np.arange(24) < 12, 1.0, -1.0)
+    values = [np.outer(side, row).astype(np.float32) for row in np.random.default_rng(1).normal(size=(2, 8))]
+    sources: tuple[Source, ...] = ("behavior", "semantic")
+    vectors = {source: ItemVectors(part, "", UNKNOWN) for source, part in zip(sources, values, strict=True)}
+    digits = np.column_stack([np.arange(24) // 12, np.arange(24) % 12] * 2)
+    index = ItemIndex(table=CodeTable(digits, (2, 12) * 2), provenance=UNKNOWN)
+    model = TwoStreamModel(changed(network={"codes": codes}).network, sources, "float32")
+    model.build(index.table, toys.split().train, toys.context(tmp_path))
+    model.initialise(index, vectors, 1)
+    first, second = model.network.streams.values()
+    rows = first.t5.shared.weight.detach()
+    items, trees = rows[2:26], (rows[26:28], second.t5.shared.weight.detach()[2:4])
+    cosines = torch.nn.functional.cosine_similarity(items[:, None], items[None], dim=-1)
+    follows = bool((cosines[:12, :12] > 0.5).all() and (cosines[:12, 12:] < -0.5).all())
+    opposite = [float(torch.nn.functional.cosine_similarity(*tree, dim=0)) < -0.5 for tree in trees]
+    assert [follows, *opposite] == [codes == "centroid"] * 3
+    model.initialise(index, {}, 1)  # codes from a file, and no loss that reads vectors
 
 
 @pytest.mark.parametrize("tokens", ["path", "level"])

@@ -35,6 +35,7 @@ from harness.protocol.split import TrainingData
 from harness.registry import load_tokenizer
 
 VERSION = "rqvae-index/1"
+NOISE = 0.3  # of initial code embeddings, in deviations of the projected means
 INDEX_FILE = "item.index.json"  # in a run's folder
 Vectors = Mapping[Source, ItemVectors]
 
@@ -100,7 +101,7 @@ def code_directions(index: ItemIndex, vectors: Vectors, width: int, seed: int) -
             digit, size = table.digits[:, level], table.sizes[level]
             rows = torch.from_numpy(_means(residual, digit, size)).float() @ projection
             noise = torch.randn(size, width, generator=generator)
-            blocks.append(rows / rows.std().clamp(min=1e-6) + 0.3 * noise if item_vectors else noise)
+            blocks.append(rows / rows.std().clamp(min=1e-6) + NOISE * noise if item_vectors else noise)
             _, parents = np.unique(parents * size + digit, return_inverse=True)
             residual = residual - _means(residual, parents, int(parents.max()) + 1)[parents]
         first += levels

@@ -104,6 +104,20 @@ def test_a_catalogue_of_one_cluster_has_codes_of_one_token(tmp_path: Path) -> No
     assert index.table.sizes == (24,) and index.record()["collision_rate"] == 0
 
 
+def test_leaf_tokens_are_an_items_own_or_its_number_in_the_cluster(tmp_path: Path) -> None:
+    data = blocks(3, 10)
+    own, shared = (
+        CIDTokenizer.model_validate({"branches": 3, "leaf": 12, "leaf_tokens": kind}).fit(data, toys.context(tmp_path))[
+            1
+        ]
+        for kind in ("own", "shared")
+    )
+    np.testing.assert_array_equal(own.table.digits[:, :-1], shared.table.digits[:, :-1])
+    assert len(set(own.table.digits[:, -1])) == data.n_items == own.table.sizes[-1]
+    assert shared.table.sizes[-1] == own.details["largest_cluster"] == shared.details["largest_cluster"] < data.n_items
+    assert len(np.unique(shared.table.digits, axis=0)) == data.n_items
+
+
 def test_neither_the_order_of_users_nor_that_of_items_matters(tmp_path: Path) -> None:
     data, rng = blocks(3, 10), np.random.default_rng(5)
     order = rng.permutation(data.n_items)  # new place → old item

@@ -17,8 +17,11 @@ from harness.generative.models.readers import PromptBatch
 from harness.generative.recipes import PrefixTraining, RecipeInputs, WindowTraining
 from harness.generative.sequence_models import DecoderOnly, EncoderDecoder, NetworkConfig, PrefixTrainingConfig
 from harness.generative.tasks.batching import Samples
+from harness.generative.tokenizers.base import ItemIndex
+from harness.generative.tokenizers.embeddings import ItemVectors
 from harness.generative.training.losses import Losses
 from harness.generative.trie import CodeTrie
+from harness.protocol.audit.provenance import UNKNOWN
 from harness.protocol.split import TrainingData
 from tests import toys
 from tests.generative import toy_models
@@ -29,8 +32,8 @@ HISTORY, TARGET = np.array([5, 17, 2]), 9
 RULES: tuple[ScoreNormalization, ...] = ("children", "level", "vocabulary")
 
 
-def built(kind: str, folder: Path) -> Any:
-    config = NetworkConfig(kind=cast(Any, kind), **SMALL)
+def built(kind: str, folder: Path, **settings: Any) -> Any:
+    config = NetworkConfig(kind=cast(Any, kind), **SMALL, **settings)
     model: Any = DecoderOnly(config, "float32") if kind == "decoder" else EncoderDecoder(config, 0, "float32")
     context = toy_models.context(folder)
     model.prepare(context)
@@ -52,6 +55,23 @@ def item_loss(model: Any, rule: ScoreNormalization) -> float:
     window = np.append(HISTORY, TARGET)
     means = [float(losses.windows([part], 0, np.empty(0)).value().detach()) for part in (window, HISTORY)]
     return (means[0] * 3 - means[1] * 2) * tokens  # three targets in all, of which two stand in the history
+
+
+@pytest.mark.parametrize("kind", ["t5", "decoder"])
+@pytest.mark.parametrize("codes", ["centroid", "random"])
+def test_initial_code_rows_follow_the_item_vectors(kind: str, codes: str, tmp_path: Path) -> None:
+    model = built(kind, tmp_path, codes=codes)
+    table = model.network.code_in if kind == "decoder" else model.network.t5.shared.weight[model.network.vocabulary :]
+    before, side = table.detach().clone(), np.where(CODES.digits[:, 0] < 3, 1.0, -1.0)
+    values = np.outer(side, np.random.default_rng(1).normal(size=8)).astype(np.float32)
+    index = ItemIndex(table=CODES, provenance=UNKNOWN)
+    model.initialise(index, {"semantic": ItemVectors(values, "", UNKNOWN)}, 1)
+    assert torch.equal(before, table) == (codes == "random")
+    if codes == "centroid":
+        first = torch.nn.functional.normalize(table[: CODES.sizes[0]].detach(), dim=-1)
+        cosines, same = first @ first.T, torch.arange(CODES.sizes[0]) < 3
+        assert (cosines[same][:, same] > 0.5).all() and (cosines[same][:, ~same] < -0.5).all()
+        assert 0.2 < float(table.detach().std() / before.std()) < 2, "`built` scales the rows by 3"
 
 
 @pytest.mark.parametrize("kind", ["t5", "decoder"])
