@@ -9,7 +9,6 @@ that a list does not depend on the batch, and codes are made from our text encod
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal
 
@@ -21,19 +20,15 @@ from baselines.rpg_network import Catalogue, ParallelNetwork, decoding_graph
 from harness.core.config_files import ReadyIndex
 from harness.core.seeding import derive_seed, generator
 from harness.data.ragged import RaggedArray
-from harness.generative.config import CODE_ROWS, CodeRows, RankingConfig, Section, SemanticConfig
+from harness.generative.config import RankingConfig, Section, SemanticConfig
 from harness.generative.decoding.generate import DecodeReport
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.precision import autocast
 from harness.generative.recipes import RecipeInputs
 from harness.generative.recommender import GenerativeRecommender, Method
-from harness.generative.sequence_models import (
-    NetworkTrainingConfig,
-    PrecisionSetting,
-    RandomNetwork,
-)
+from harness.generative.sequence_models import NetworkTrainingConfig, PrecisionSetting, RandomNetwork
 from harness.generative.tasks.batching import Pass
-from harness.generative.tokenizers.base import CodebookConfig, CodesOnlyConfig, ItemIndex, Tokenizer, Vectors
+from harness.generative.tokenizers.base import CodebookConfig, CodesOnlyConfig, Tokenizer
 from harness.generative.tokenizers.kmeans import OPQTokenizer
 from harness.generative.training.checkpoint import EarlyStopping
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
@@ -66,7 +61,6 @@ class NetworkConfig(Section):
     attention_dropout: float = Field(default=0.5, ge=0, lt=1, description="on attention weights")
     residual_dropout: float = Field(default=0.0, ge=0, lt=1, description="on what a layer adds")
     temperature: float = Field(default=0.03, gt=0, description="divides the cosines, in training and in ranking")
-    codes: CodeRows = Field(default="random", exclude_if=lambda value: value == "random", description=CODE_ROWS)
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> NetworkConfig:
@@ -146,15 +140,12 @@ class ParallelModel(RandomNetwork):
     network: ParallelNetwork
 
     def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
-        super().__init__(config, precision)
+        super().__init__(precision)
+        self.config = config
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         torch.manual_seed(derive_seed(context.seed, "rpg", "weights"))
         self.network = ParallelNetwork(table, self.config, data.max_history)
-
-    def initialise(self, index: ItemIndex, vectors: Vectors, seed: int) -> None:
-        """As its base; each digit stands for all of an item's text, whatever the digits before it."""
-        super().initialise(replace(index, blocks=(("semantic", 1),) * index.table.levels), vectors, seed)
 
     def prompt(self, history: np.ndarray) -> list[int]:
         return history.tolist()

@@ -57,11 +57,6 @@ class ParallelNetwork(nn.Module):
         self.bias = nn.Parameter(torch.zeros(table.levels, settings.width))
         self.register_buffer("codes", torch.from_numpy(table.flat.copy()), persistent=False)
 
-    @torch.no_grad()
-    def reset_codes(self, directions: torch.Tensor) -> None:
-        """Initialises the code embeddings along `directions` (tokens, width), with the deviation of random ones."""
-        self.tokens.copy_(directions / directions.std().clamp(min=1e-9) * self.tokens.std())
-
     @property
     def tokens(self) -> torch.Tensor:
         """Embeddings of the code tokens, (tokens, width), in the flat order of `CodeTable`."""

@@ -38,11 +38,7 @@ from harness.generative.models.encoder_decoder import EOS, CodeT5, T5Shape
 from harness.generative.models.precision import dropout, to_float64
 from harness.generative.models.readers import PromptBatch
 from harness.generative.recipes import CodeTraining, RecipeInputs
-from harness.generative.sequence_models import (
-    PrecisionSetting,
-    PrefixTrainingConfig,
-    RandomNetwork,
-)
+from harness.generative.sequence_models import PrecisionSetting, PrefixTrainingConfig, RandomNetwork
 from harness.generative.tasks.batching import Samples
 from harness.generative.tokenizers.base import NOISE, ItemIndex, Vectors, centred, code_directions
 from harness.generative.tokenizers.embeddings import Source
@@ -158,8 +154,8 @@ class TwoStreamModel(RandomNetwork):
     network: TwoStreamNetwork
 
     def __init__(self, config: NetworkConfig, sources: tuple[Source, ...], precision: PrecisionSetting) -> None:
-        super().__init__(config, precision)
-        self.sources = sources
+        super().__init__(precision)
+        self.config, self.sources = config, sources
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         """Raises `InputError` for codes that cannot be halved."""

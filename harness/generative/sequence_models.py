@@ -225,14 +225,21 @@ class LanguageModel(SequenceModel):
 
 
 class RandomNetwork(SequenceModel):
-    """Base of the networks without pretrained weights. `config` has their settings, `width` and `codes` among them."""
+    """Base of the networks without pretrained weights."""
 
-    def __init__(self, config: Any, precision: PrecisionSetting) -> None:
-        self.config = config
+    def __init__(self, precision: PrecisionSetting) -> None:
         self._precision: PrecisionSetting = precision
 
     def prepare(self, context: RunContext) -> None:
         self.precision = resolve_precision(self._precision, context.device)
+
+
+class CodeNetwork(RandomNetwork):
+    """Base of those over code tokens alone."""
+
+    def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
+        super().__init__(precision)
+        self.config = config
 
     def initialise(self, index: ItemIndex, vectors: Vectors, seed: int) -> None:
         """With `codes=centroid` the rows of the code tokens are projected means of their items' vectors."""
@@ -240,7 +247,7 @@ class RandomNetwork(SequenceModel):
             self.network.reset_codes(code_directions(index, vectors, self.config.width, seed))
 
 
-class EncoderDecoder(RandomNetwork):
+class EncoderDecoder(CodeNetwork):
     """A T5 with random initial weights. `user_tokens`: users are hashed to so many tokens in front of the history."""
 
     network: CodeT5
@@ -265,14 +272,11 @@ class EncoderDecoder(RandomNetwork):
         return with_users(requests, self.users)
 
 
-class DecoderOnly(RandomNetwork):
+class DecoderOnly(CodeNetwork):
     """A causal transformer with random initial weights. A prompt is a start token and the history."""
 
     network: CodeDecoder
     prompts: CodePrompts
-
-    def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
-        super().__init__(config, precision)
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         config = self.config

@@ -11,15 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.rpg import RPG, ParallelModel, Passes, RPGConfig
+from baselines.rpg import RPG, Passes, RPGConfig
 from baselines.rpg_network import Catalogue, ParallelNetwork, code_sums, decoding_graph
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.base import INDEX_FILE, ItemIndex
-from harness.generative.tokenizers.embeddings import ItemVectors
+from harness.generative.tokenizers.base import INDEX_FILE
 from harness.generative.trie import CodeTrie
-from harness.protocol.audit.provenance import UNKNOWN
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.recommender import Recommender
 from harness.protocol.split import TrainingData
@@ -77,18 +75,6 @@ def network(seed: int = 0, sizes: tuple[int, ...] = (5, 5, 3)) -> tuple[Parallel
     torch.nn.init.normal_(result.head, std=0.3)
     torch.nn.init.normal_(result.bias)
     return result, table
-
-
-def test_initial_code_rows_of_every_digit_follow_the_item_vectors(tmp_path: Path) -> None:
-    digits = np.column_stack([np.arange(24), np.arange(24) % 6])
-    index = ItemIndex(table=CodeTable(digits, (24, 6)), provenance=UNKNOWN)
-    values = np.outer(np.where(digits[:, 1] < 3, 1.0, -1.0), np.random.default_rng(1).normal(size=8))
-    model = ParallelModel(changed(network={"codes": "centroid"}).network, "float32")
-    model.build(index.table, toys.split().train, toys.context(tmp_path))
-    model.initialise(index, {"semantic": ItemVectors(values.astype(np.float32), "", UNKNOWN)}, 1)
-    last = torch.nn.functional.normalize(model.network.tokens[24:].detach(), dim=-1)
-    cosines, same = last @ last.T, torch.arange(6) < 3
-    assert (cosines[same][:, same] > 0.5).all() and (cosines[same][:, ~same] < -0.5).all()
 
 
 def test_scores_are_the_formula() -> None:
