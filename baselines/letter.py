@@ -114,6 +114,11 @@ class LetterLCRec(LCRec):
     code_version: ClassVar[int] = 1
 
 
+# Profiles of TIGER's decoder without its codes. Centroids of collaborative vectors: docs/letter.md has the gain.
+_DECODER = {name: {**profile, "index": {}} for name, profile in TigerDecoderConfig.profiles.items()}
+_CENTROID = {"codes": "centroid"}
+
+
 class CIDIndexConfig(Section, ReadyIndex):
     """Training interactions to item codes."""
 
@@ -140,9 +145,10 @@ class P5CIDConfig(TigerConfig):
     variants: ClassVar[dict[str, dict[str, Any]]] = {"ours": {}}
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {**TigerDecoderConfig.profiles["smoke"], "index": {"branches": 3, "leaf": 4}},
-        "cpu": {name: value for name, value in TigerDecoderConfig.profiles["cpu"].items() if name != "index"},
-        "gpu": {name: value for name, value in TigerDecoderConfig.profiles["gpu"].items() if name != "index"},
+        "cpu": with_settings(_DECODER["cpu"], network=_CENTROID, training={"epochs": 16}),
+        "gpu": with_settings(_DECODER["gpu"], network=_CENTROID),
         "paper": {
+            "index": {"leaf_tokens": "shared"},
             "network": {
                 "kind": "t5", "layers": 6, "width": 512, "heads": 8, "head_width": 64, "inner": 2048, "dropout": 0.1,
             },

@@ -117,7 +117,12 @@ class RPGConfig(CodesOnlyConfig):
                 "precision": "float32",
             },
         },
-        "cpu": {"network": {"width": 256, "inner": 512}},
+        "cpu": {
+            "network": {
+                "width": 128, "inner": 256, "dropout": 0.3, "attention_dropout": 0.3, "temperature": 0.05,
+            },
+            "training": {"epochs": 30, "every": 3, "validation_users": 5000},
+        },
         "gpu": {},
         "paper": {
             "index": {"rotations": 50},

@@ -153,7 +153,7 @@ class TigerConfig(CodesOnlyConfig):
         "cpu": {
             "index": {"rqvae": {"epochs": 200}},
             "network": {"layers": 2, "width": 64},
-            "training": {"epochs": 20, "item_targets": 600, "patience": 5, "validation_users": 1000},
+            "training": {"epochs": 20, "item_targets": 600, "patience": 5, "validation_users": 5000},
             "decode": {"filter_viewed": "auto"},
         },
         "gpu": {"index": {"rqvae": {"epochs": 1000}}},
