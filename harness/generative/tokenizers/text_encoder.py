@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -129,9 +129,8 @@ def _check_weights(model: SentenceTransformer, name: str) -> None:
     network = getattr(model[0], "auto_model", None)
     if not isinstance(network, PreTrainedModel) or not type(network).__module__.startswith("transformers."):
         return  # classes of a repository's own code may not bear another load
-    report = type(network).from_pretrained(
-        network.name_or_path, device_map="meta", output_loading_info=True, local_files_only=True, **weights_only()
-    )[1]
+    options: dict[str, Any] = {"device_map": "meta", "output_loading_info": True, "local_files_only": True}
+    _, report = cast(Any, type(network).from_pretrained(network.name_or_path, **options, **weights_only()))
     if missing := sorted(key for key in report["missing_keys"] if "pooler." not in key):
         some = ", ".join(missing[:3]) + ", …" * (len(missing) > 3)
         raise _cannot_load(name, f"its files lack {len(missing):,} of its weights ({some})")
