@@ -114,7 +114,7 @@ class LetterLCRec(LCRec):
     code_version: ClassVar[int] = 1
 
 
-# Profiles of TIGER's decoder without its codes. Centroids of collaborative vectors: docs/letter.md has the gain.
+# P5-CID: the profiles of TIGER's decoder without its codes, and initial embeddings from collaborative vectors.
 _DECODER = {name: {**profile, "index": {}} for name, profile in TigerDecoderConfig.profiles.items()}
 _CENTROID = {"codes": "centroid"}
 

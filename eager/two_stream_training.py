@@ -173,20 +173,20 @@ class TwoStreamModel(RandomNetwork):
 
     def initialise(self, index: ItemIndex, vectors: Vectors, seed: int) -> None:
         """With `codes=centroid` the rows of the code tokens are projected means of their items' vectors, and those of
-        the items projections of the vectors of both sources side by side, with noise as for equal codes."""
+        the items projections of the concatenated vectors of both sources, with noise as for equal codes."""
         if self.config.codes == "random":
             return
         for source, stream in self.network.streams.items():
             codes = CodeTable(stream.digits.numpy(), stream.sizes)
-            own = replace(index, table=codes, blocks=((source, stream.levels),))
-            stream.reset_codes(code_directions(own, vectors, self.config.width, seed))
-        sources = [vectors[source] for source in self.sources if source in vectors]
-        if not sources:
+            stream_index = replace(index, table=codes, blocks=((source, stream.levels),))
+            stream.reset_codes(code_directions(stream_index, vectors, self.config.width, seed))
+        item_vectors = [centred(vectors[source].values) for source in self.sources if source in vectors]
+        if not item_vectors:
             return
         first = next(iter(self.network.streams.values()))
-        sides = np.concatenate([centred(source.values) for source in sources], axis=1)
+        features = np.concatenate(item_vectors, axis=1)
         generator = torch.Generator().manual_seed(derive_seed(seed, "item rows"))
-        rows = torch.from_numpy(sides) @ torch.randn(sides.shape[1], self.config.width, generator=generator)
+        rows = torch.from_numpy(features) @ torch.randn(features.shape[1], self.config.width, generator=generator)
         rows = rows / rows.std() + NOISE * torch.randn(rows.shape, generator=generator)
         with torch.no_grad():
             table = first.t5.shared.weight

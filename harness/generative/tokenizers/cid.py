@@ -57,7 +57,7 @@ class CIDTokenizer(Tokenizer):
     )
 
     def sources(self) -> tuple[EmbeddingSource, ...]:
-        """Not for the codes: of them are the initial embeddings of the tokens, with `network.codes=centroid`."""
+        """Vectors for the initial embeddings of the tokens (`network.codes=centroid`); the codes do not read them."""
         return (CollaborativeEmbeddings(CollaborativeConfig(), VECTORS),)
 
     def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
