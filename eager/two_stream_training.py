@@ -185,9 +185,9 @@ class TwoStreamModel(RandomNetwork):
             return
         first = next(iter(self.network.streams.values()))
         features = np.concatenate(item_vectors, axis=1)
-        generator = torch.Generator().manual_seed(derive_seed(seed, "item rows"))
-        rows = torch.from_numpy(features) @ torch.randn(features.shape[1], self.config.width, generator=generator)
-        rows = rows / rows.std() + NOISE * torch.randn(rows.shape, generator=generator)
+        rng = torch.Generator().manual_seed(derive_seed(seed, "item rows"))
+        rows = torch.from_numpy(features) @ torch.randn(features.shape[1], self.config.width, generator=rng)
+        rows = rows / rows.std() + NOISE * torch.randn(rows.shape, generator=rng)
         with torch.no_grad():
             table = first.t5.shared.weight
             table[FIRST : FIRST + len(rows)] = rows / rows.std() * table.std()
