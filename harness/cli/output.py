@@ -145,11 +145,7 @@ def stdout_kept() -> Iterator[None]:
 
 
 def counted(count: int, noun: str) -> str:
-    """A count with its noun.
-
-    >>> counted(1, "run"), counted(2, "run")
-    ('1 run', '2 runs')
-    """
+    """`1 run`, `2 runs`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
