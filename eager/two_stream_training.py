@@ -40,7 +40,7 @@ from harness.generative.models.readers import PromptBatch
 from harness.generative.recipes import CodeTraining, RecipeInputs
 from harness.generative.sequence_models import PrecisionSetting, PrefixTrainingConfig, RandomNetwork
 from harness.generative.tasks.batching import Samples
-from harness.generative.tokenizers.base import NOISE, ItemIndex, Vectors, centred, code_directions
+from harness.generative.tokenizers.base import ItemIndex, Vectors, centred, code_directions, with_noise
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.training.losses import Cost, Counts, child_cross_entropy
 from harness.generative.training.trainer import total_steps
@@ -187,10 +187,7 @@ class TwoStreamModel(RandomNetwork):
         features = np.concatenate(item_vectors, axis=1)
         rng = torch.Generator().manual_seed(derive_seed(seed, "item rows"))
         rows = torch.from_numpy(features) @ torch.randn(features.shape[1], self.config.width, generator=rng)
-        rows = rows / rows.std() + NOISE * torch.randn(rows.shape, generator=rng)
-        with torch.no_grad():
-            table = first.t5.shared.weight
-            table[FIRST : FIRST + len(rows)] = rows / rows.std() * table.std()
+        first.reset_rows(FIRST, with_noise(rows, torch.randn(rows.shape, generator=rng)))
 
     def prompt(self, history: np.ndarray) -> list[int]:
         return [*(history + FIRST).tolist(), EOS]

@@ -30,7 +30,7 @@ from tests import toys
 
 FILE = Path(__file__).with_name("predictions.json")
 K, SAMPLED = 10, 8
-NDCG, OVERLAP = 0.15, 0.4  # a toy is learned by heart: items behind the first are nearly tied
+NDCG, OVERLAP = 0.15, 0.7
 # Models trained by gradient steps learn nothing from very short histories, as in their contract suites.
 SIZES: dict[str, dict[str, int]] = {
     "tiger": {"users": 24, "length": 24},

@@ -73,12 +73,16 @@ class CodeT5(nn.Module):
                 layer.add_module("DenseReluDense", _feed_forward(shape))
         self._factor = shape.width**-0.5 if shape.tied and config.scale_decoder_outputs else 1.0
 
-    @torch.no_grad()
     def reset_codes(self, directions: torch.Tensor) -> None:
         """Initialises the code embeddings along `directions` (code tokens, width), with the spread of random ones."""
+        self.reset_rows(self.vocabulary, directions)
+
+    @torch.no_grad()
+    def reset_rows(self, first: int, directions: torch.Tensor) -> None:
+        """As `reset_codes`, the embeddings of the tokens from `first` on."""
         unit = directions / directions.std().clamp(min=1e-9)
         for table in {self.t5.shared.weight, self.t5.lm_head.weight}:
-            table[self.vocabulary :] = unit * table.std()
+            table[first : first + len(unit)] = unit * table.std()
 
     def encode(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Encoder states (batch, length, width) of padded prompts."""

@@ -101,11 +101,16 @@ def code_directions(index: ItemIndex, vectors: Vectors, width: int, seed: int) -
             digit, size = table.digits[:, level], table.sizes[level]
             rows = torch.from_numpy(_means(residual, digit, size)).float() @ projection
             noise = torch.randn(size, width, generator=generator)
-            blocks.append(rows / rows.std().clamp(min=1e-6) + NOISE * noise if item_vectors else noise)
+            blocks.append(with_noise(rows, noise) if item_vectors else noise)
             _, parents = np.unique(parents * size + digit, return_inverse=True)
             residual = residual - _means(residual, parents, int(parents.max()) + 1)[parents]
         first += levels
     return torch.cat(blocks)
+
+
+def with_noise(rows: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """`rows` with a deviation of one, and a little of `noise`, which keeps equal rows apart."""
+    return rows / rows.std().clamp(min=1e-6) + NOISE * noise
 
 
 def _means(vectors: np.ndarray, groups: np.ndarray, size: int) -> np.ndarray:
