@@ -11,6 +11,7 @@ T5-small that reads text prompts with user ids. Here a causal transformer over t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -19,8 +20,10 @@ from baselines.lcrec import LCRec, LCRecConfig
 from baselines.tiger import VARIANTS, DecoderNetworkConfig, Tiger, TigerConfig, TigerDecoderConfig
 from harness.core.config_files import ReadyIndex
 from harness.generative.config import CPU, PAPER, SMOKE, Section, SemanticConfig, with_settings
+from harness.generative.recommender import Method
 from harness.generative.tokenizers.base import Tokenizer
 from harness.generative.tokenizers.cid import DENSE, Assignment, CIDTokenizer, LeafTokens
+from harness.generative.tokenizers.item_graph import CollaborativeConfig, CollaborativeEmbeddings
 from harness.generative.tokenizers.letter import LetterConfig, LetterTokenizer
 from harness.protocol.recommender import ModelConfig
 
@@ -117,6 +120,7 @@ class LetterLCRec(LCRec):
 # P5-CID: the profiles of TIGER's decoder without its codes, and initial embeddings from collaborative vectors.
 _DECODER = {name: {**profile, "index": {}} for name, profile in TigerDecoderConfig.profiles.items()}
 _CENTROID = {"codes": "centroid"}
+VECTORS = 64  # dimensions of the collaborative vectors
 
 
 class CIDIndexConfig(Section, ReadyIndex):
@@ -170,3 +174,8 @@ class P5CID(Tiger):
 
     config_class: ClassVar[type[ModelConfig]] = P5CIDConfig
     code_version: ClassVar[int] = 1
+
+    def compose(self) -> Method:
+        """With the vectors of the initial embeddings, where they are not random."""
+        embeddings = (CollaborativeEmbeddings(CollaborativeConfig(), VECTORS),)
+        return replace(super().compose(), embeddings=embeddings if self.config.network.codes == "centroid" else ())

@@ -45,13 +45,16 @@ def test_no_item_text_is_read(tmp_path: Path) -> None:
     split, model = toys.split(), P5CID(short())
     model.fit(replace(split.train, text=None), toys.context(tmp_path))
     record = model.record()
-    assert (
-        not model.config.reads_text()
-        and list(record["vectors"]) == ["collaborative"]
-        and record["network"] == "decoder"
-    )
+    assert not model.config.reads_text() and record["vectors"] == {} and record["network"] == "decoder"
     assert record["index"]["kind"] == "cid" and record["index"]["collision_rate"] == 0
     assert record["index"]["rows"] != "none", "the provenance says which training rows the codes have seen"
+
+
+def test_initial_embeddings_may_come_from_collaborative_vectors(tmp_path: Path) -> None:
+    base = short().model_dump()
+    model = P5CID(P5CIDConfig.model_validate({**base, "network": {**base["network"], "codes": "centroid"}}))
+    model.fit(toys.split().train, toys.context(tmp_path))
+    assert list(model.record()["vectors"]) == ["collaborative"]
 
 
 @pytest.mark.parametrize(

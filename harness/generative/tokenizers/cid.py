@@ -27,14 +27,11 @@ from harness.core.seeding import derive_seed, generator
 from harness.data.dataset import CanonicalOrder
 from harness.generative.item_codes import CodeTable
 from harness.generative.tokenizers.base import ItemIndex, Tokenizer, Vectors, places_in_group
-from harness.generative.tokenizers.embeddings import EmbeddingSource
-from harness.generative.tokenizers.item_graph import CollaborativeConfig, CollaborativeEmbeddings
 from harness.protocol.audit.provenance import Provenance
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
 VERSION = "cid/1"
-VECTORS = 64  # dimensions of the collaborative vectors
 DENSE = 600  # items up to which a dense eigenvalue decomposition is the faster one
 Assignment = Literal["cluster_qr", "kmeans"]
 LeafTokens = Literal["own", "shared"]
@@ -55,10 +52,6 @@ class CIDTokenizer(Tokenizer):
     leaf_tokens: LeafTokens = Field(
         default="own", description="last token of a code: the item's own; shared: its number in the cluster"
     )
-
-    def sources(self) -> tuple[EmbeddingSource, ...]:
-        """Vectors for the initial embeddings of the tokens (`network.codes=centroid`); the codes do not read them."""
-        return (CollaborativeEmbeddings(CollaborativeConfig(), VECTORS),)
 
     def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
         """`details` counts the clusters that are not split, the items of the largest, and the items without
