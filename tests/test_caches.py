@@ -25,6 +25,7 @@ from harness.generative.models.backbone import backbone_artefacts
 from harness.generative.tokenizers import embeddings
 from harness.generative.tokenizers.embeddings import TextEmbeddings
 from harness.generative.tokenizers.item_graph import GraphConfig
+from harness.generative.tokenizers.kmeans import RQKMeansTokenizer
 from harness.generative.tokenizers.text_encoder import encoder_folder
 from harness.protocol.context import RunContext
 from harness.protocol.split import Split
@@ -171,6 +172,62 @@ def test_damaged_vectors_are_made_again(
     assert ("computed again" in capfd.readouterr().err) == (how != "nothing")
     np.testing.assert_array_equal(ask(), first)
     assert len(result) == (1 if how == "nothing" else 2), "what was made again is kept"
+
+
+CODES: dict[str, Any] = {"levels": 2, "size": 4, "balanced": True, "passes": 9, "stream": "other"}
+
+
+def codes_mark(split: Split, tokenizer: RQKMeansTokenizer, context: RunContext) -> str:
+    *_, last = tokenizer.cache_entries(split.train, context)
+    assert last.key.kind == "item codes"
+    return last.key.digest
+
+
+def test_every_setting_of_codes_is_looked_at() -> None:
+    assert set(RQKMeansTokenizer.model_fields) == {*CODES, "kind", "semantic", "distinct"}
+
+
+def test_codes_of_other_settings_vectors_seeds_code_and_device(tmp_path: Path, monkeypatch: Patch) -> None:
+    context, local = toys.context(tmp_path), RQKMeansTokenizer(levels=3, size=8)
+    marks = [codes_mark(texts(), local, context)]
+    assert codes_mark(texts(), local.model_copy(update={"distinct": "token"}), context) == marks[0]
+    marks += [codes_mark(texts(), local.model_copy(update={name: value}), context) for name, value in CODES.items()]
+    marks.append(codes_mark(texts(), local.model_copy(update={"semantic": SemanticConfig(pooling="last")}), context))
+    marks.append(codes_mark(texts(title="another"), local, context))
+    marks.append(codes_mark(texts(), local, replace(context, seed=2)))
+    marks.append(codes_mark(texts(), local, replace(context, device="cuda:0")))
+    monkeypatch.setattr(RQKMeansTokenizer, "version", "next")
+    marks.append(codes_mark(texts(), local, context))
+    assert len(set(marks)) == len(CODES) + 6
+
+
+@pytest.mark.parametrize("how", [*DAMAGE, "nothing"])
+def test_damaged_codes_are_made_again(
+    how: str, tmp_path: Path, monkeypatch: Patch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result: list[int] = []
+
+    def quantise(*value: Any) -> tuple[np.ndarray, np.ndarray]:
+        result.append(1)
+        return real(*value)
+
+    real = RQKMeansTokenizer.quantise
+    monkeypatch.setattr(RQKMeansTokenizer, "quantise", quantise)
+    split, context, tokenizer = toys.split(toys.cycle(users=12)), toys.context(tmp_path), RQKMeansTokenizer(size=4)
+
+    def ask() -> tuple[np.ndarray, dict[str, Any]]:
+        index = tokenizer.fit(split.train, context)[1]
+        return index.table.digits, index.record()
+
+    first, record = ask()
+    (file,) = (context.cache / "vectors").glob("codes-*.npy")
+    if how != "nothing":
+        DAMAGE[how](file)
+    digits, other = ask()
+    np.testing.assert_array_equal(digits, first)
+    assert {**other, "seconds": 0} == {**record, "seconds": 0}
+    assert len(result) == (1 if how == "nothing" else 2)
+    assert ("computed again" in capfd.readouterr().err) == (how != "nothing")
 
 
 def test_the_unpacked_backbone(tmp_path: Path, monkeypatch: Patch, capfd: pytest.CaptureFixture[str]) -> None:

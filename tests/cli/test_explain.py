@@ -98,13 +98,17 @@ def test_the_models_own_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (first.state, first.why) == ("to be made", "there is none in the cache")
     (job,) = plan("tiger", RunOptions(dataset="ml-100k", profile="smoke"))
     result = split(data, job.settings.protocol)
-    (expected,) = job.recommender().artefacts(result.train, context_of(job, result, SilentReporter()))
+    expected, codes = job.recommender().artefacts(result.train, context_of(job, result, SilentReporter()))
     content = expected.manifest.with_suffix(".npy")
     content.parent.mkdir(parents=True)
     content.write_bytes(b"vectors")
     expected.write([content], {})
     stored = steps()["semantic vectors"]
     assert stored.state == "reused" and stored.key == first.key and stored.where == str(expected.manifest)
+    codes.write([], {})
+    assert steps()["item codes"].state == "reused"
+    other = steps("tiger.index.size=16")["item codes"]
+    assert [(each.part, each.kept, each.asked) for each in other.differs] == [("settings.size", 8, 16)]
     other = steps("tiger.semantic.max_tokens=9")["semantic vectors"]
     assert [(each.part, each.kept, each.asked) for each in other.differs] == [("settings.max_tokens", 256, 9)]
     content.write_bytes(b"vectorz")

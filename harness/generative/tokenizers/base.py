@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +20,23 @@ import numpy as np
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
 
-from harness.core.artifact_cache import CacheEntry
+from harness.core.artifact_cache import CacheEntry, Key
 from harness.core.config_files import UserFile
 from harness.core.seeding import derive_seed
 from harness.data.dataset import CanonicalOrder
 from harness.errors import InputError
 from harness.generative.config import SemanticConfig
 from harness.generative.item_codes import CodeTable, inspect
-from harness.generative.tokenizers.embeddings import EmbeddingSource, ItemVectors, Source, TextEmbeddings, check_finite
+from harness.generative.tokenizers.embeddings import (
+    EmbeddingSource,
+    ItemVectors,
+    Source,
+    TextEmbeddings,
+    artefact,
+    cached,
+    check_finite,
+    vectors_key,
+)
 from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
 from harness.protocol.audit.provenance import Provenance, read_provenance, write_provenance
 from harness.protocol.context import RunContext
@@ -37,6 +47,7 @@ from harness.registry import load_tokenizer
 VERSION = "rqvae-index/1"
 NOISE = 0.3  # of initial code embeddings, in deviations of the projected means
 INDEX_FILE = "item.index.json"  # in a run's folder
+CODES = "codes"  # name of the cache entries of codes
 Vectors = Mapping[Source, ItemVectors]
 
 
@@ -269,7 +280,8 @@ class CodebookConfig(BaseModel):
 
 class TextCodeTokenizer(Tokenizer, CodebookConfig):
     """Base of the tokenizers that make codes of text vectors. Items are numbered by their raw ids while codes are made,
-    so that equal vectors give equal codes in whatever order a source lists its items."""
+    so that equal vectors give equal codes in whatever order a source lists its items. Codes are cached under `version`,
+    settings, vectors, seed and kind of device; `details` has the seconds that computing them took."""
 
     version: ClassVar[str]
 
@@ -285,15 +297,42 @@ class TextCodeTokenizer(Tokenizer, CodebookConfig):
 
     def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
         """`details` are the measurements of `digits`. Raises `InputError` for vectors that are not finite."""
-        order, used = CanonicalOrder.of((), data.items), [vectors[source.name] for source in self.sources()]
+        used = [vectors[source.name] for source in self.sources()]
         for item_vectors in used:
             check_finite(item_vectors.values, "item vectors")
-        digits, details = self.digits([item_vectors.values[order.items] for item_vectors in used], context)
+
+        def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
+            order, started = CanonicalOrder.of((), data.items), time.monotonic()
+            digits, details = self.digits([item_vectors.values[order.items] for item_vectors in used], context)
+            details = {**details, "seconds": round(time.monotonic() - started, 1)}
+            return digits, details, Provenance.joined(self.version, *(each.provenance for each in used))
+
+        key = self._codes_key([item_vectors.key for item_vectors in used], data, context)
+        codes = cached(CODES, key, data.items, context, make)
         return ItemIndex(
-            table=self.table(digits[order.item_ranks], data.items),
-            provenance=Provenance.joined(self.version, *(item_vectors.provenance for item_vectors in used)),
-            details={"kind": self.model_dump()["kind"], **details},
+            table=self.table(codes.values, data.items),
+            provenance=codes.provenance,
+            details={"kind": self.model_dump()["kind"], **codes.details},
         )
+
+    def cache_entries(self, data: TrainingData, context: RunContext) -> tuple[CacheEntry, ...]:
+        """With that of the codes, unless they are made of vectors from a file."""
+        entries = super().cache_entries(data, context)
+        if len(entries) < len(self.sources()):
+            return entries
+        key = self._codes_key([entry.key.digest for entry in entries], data, context)
+        return (*entries, artefact(CODES, key, context))
+
+    def _codes_key(self, vectors: Sequence[str], data: TrainingData, context: RunContext) -> Key:
+        """The key of the codes without the distinguishing token. `vectors`: the keys of the vectors."""
+        parts = {
+            "method": self.version,
+            "settings": self.model_dump(mode="json", exclude={"semantic", "collaborative", "distinct"}),
+            "vectors": list(vectors),
+            "seed": context.seed,
+            "device": context.device.partition(":")[0],
+        }
+        return vectors_key("item codes", parts, data.items)
 
     def reads_text(self) -> bool:
         return self.semantic is None or self.semantic.vectors is None

@@ -1,5 +1,6 @@
 """Item vectors with their provenance: computed and cached under a key of everything that decides them, or read from a
-user's file; and the semantic source, item vectors from item text by a frozen encoder.
+user's file; and the semantic source, item vectors from item text by a frozen encoder. Item codes that a network learns
+are cached in the same way.
 
 Cached rows are in canonical order, that of the sorted raw item ids. `cached` maps them to the item order of a data set,
 so that data sets with equal content and different item orders share an entry.
@@ -47,7 +48,8 @@ PART = 65_536  # fields
 
 @dataclass(frozen=True, eq=False)
 class ItemVectors:
-    """`values` is float32 (n_items, dim), one row an item id. `details`: measurements, JSON-able."""
+    """`values` is float32 (n_items, dim), or of cached codes int64 (n_items, levels), one row an item id. `details`:
+    measurements, JSON-able."""
 
     values: np.ndarray
     key: str
@@ -76,8 +78,8 @@ def cached(
     context: RunContext,
     make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]],
 ) -> ItemVectors:
-    """The vectors cached under `key` (of `vectors_key`), or those that `make` computes, one row for each of `items`
-    (raw ids) in that order. A corrupt entry logs a warning and counts as missing.
+    """The vectors or codes cached under `key` (of `vectors_key`), or those that `make` computes, one row for each of
+    `items` (raw ids) in that order. A corrupt entry logs a warning and counts as missing.
 
     `make` returns the rows in canonical order, measurements and provenance; that order is stored. Raises `ValueError`
     for a key of other items and for a wrong number of rows.
