@@ -100,8 +100,7 @@ def group_metrics(
         figures: dict[str, float | None] = {"mean": None, "low": None, "high": None}
         if len(inside):
             users = None if clusters is None else clusters[group.rows]
-            rng = generator(SEED, "card", group.name, 0)
-            low, high = bootstrap_ci(inside, rng, resamples=RESAMPLES, clusters=users)
+            low, high = bootstrap_ci(inside, generator(SEED, "card", group.name, 0), RESAMPLES, users)
             figures = {"mean": float(inside.mean()), "low": low, "high": high}
         results.append({"by": group.by, "name": group.name, "users": group.users, **figures})
     return results

@@ -4,15 +4,13 @@ Each case has one relevant item, so that Recall@k is 1 if it is among the first 
 MRR@10 is 1 / rank. The metrics of a case depend only on that rank: ranx scores one list for each rank, and every case
 gets the values of its rank. ranx gets new arrays with scores by rank (it sorts ties unstably and modifies its input).
 
-Also here: counts of defects in ranked lists for the run's record, `without_history` for `protocol.exclude_history`,
-the fusion of lists, and metrics over codes instead of items, as in work that counts a colliding code as a hit, with the
-inflation that they cause: they are recorded as a difference to the metrics and never ranked by.
+Also here: counts of defects in ranked lists, `without_history` for `protocol.exclude_history`, the fusion of lists, and
+metrics over codes instead of items, as in work that counts a colliding code as a hit; nothing is ranked by them.
 
-A lower bound follows from the item index alone, for any model that ranks codes. A code of g items does not say which
-one is meant, so that a list of codes becomes a list of items in an order independent of the target, which puts the
-target at each of the g positions of its code equally often. With the target's code at position r, behind codes of one
-item each, a metric m over codes is m(r), over items (m(r) + ... + m(r + g - 1)) / g on average. Codes of several items
-before it only move the target further down, so that the difference is a lower bound.
+A lower bound of what they add follows from the item index alone. A code of g items does not say which one is meant, so
+that a list of codes puts the target at each of the g positions of its code equally often. With the target's code at
+position r, behind codes of one item each, a metric m over codes is m(r), over items (m(r) + ... + m(r + g - 1)) / g on
+average. Codes of several items before it only move the target further down.
 """
 
 from __future__ import annotations
@@ -77,16 +75,11 @@ def _places(items: np.ndarray, target_items: np.ndarray) -> np.ndarray:
 
 def outcomes(width: int, names: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
     """Each metric by ranx for each place that the relevant item can have in a list of `width` items, and for none."""
-    ranx = _ranx()
-    lists = np.arange(width) + 2.0
-    lists = np.stack([lists, np.arange(width, 0, -1)], axis=-1)[None].repeat(width + 1, axis=0)
+    lists = np.stack([np.arange(width) + 2.0, np.arange(width, 0, -1)], axis=-1)[None].repeat(width + 1, axis=0)
     lists[np.arange(width), np.arange(width), 0] = RELEVANT
     qrels = np.full((width + 1, 1, 2), float(RELEVANT))
-    scores = {}
-    for name in names:
-        metric, _, k = name.partition("@")
-        scores[name] = ranx[FUNCTIONS[metric]](qrels, lists, k=int(k))
-    return scores
+    parts = {name: name.partition("@") for name in names}
+    return {name: _ranx()[FUNCTIONS[metric]](qrels, lists, k=int(k)) for name, (metric, _, k) in parts.items()}
 
 
 @cache
@@ -153,29 +146,25 @@ def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
 
 
 def count_list_defects(
-    predictions: Predictions, requests: Requests, depth: int, n_items: int | None = None
+    predictions: Predictions, requests: Requests, depth: int, n_items: int = ANY_ITEM
 ) -> dict[str, int]:
     """Counts over the lists that were given for `requests`, cut to `depth`.
 
     `users_expected` requested, `users_scored` of them ranked; `short` users with fewer than `depth` items; `invalid`
-    entries that are no item (a negative id that is not `NO_ITEM`, and from `n_items` on where it is given); `duplicate`
+    entries that are no item (a negative id that is not `NO_ITEM`, and from `n_items` on); `duplicate`
     entries that repeat an earlier one of their list; `seen` entries that stand in the history that the request shows.
     """
     requested = np.isin(predictions.cases, requests.cases)
-    current_predictions = Predictions(
-        predictions.cases[requested], predictions.items[requested], predictions.scores[requested]
-    ).first(depth)
-    unknown = current_predictions.items < NO_ITEM
-    if n_items is not None:
-        unknown |= current_predictions.items >= n_items
-    ordered = np.sort(current_predictions.items, axis=1)
+    parts = (predictions.cases[requested], predictions.items[requested], predictions.scores[requested])
+    lists = Predictions(*parts).first(depth)
+    ordered = np.sort(lists.items, axis=1)
     return {
         "users_expected": len(requests),
-        "users_scored": len(np.unique(current_predictions.cases)),
-        "short": int((current_predictions.lengths < depth).sum()),
-        "invalid": int(unknown.sum()),
+        "users_scored": len(np.unique(lists.cases)),
+        "short": int((lists.lengths < depth).sum()),
+        "invalid": int(((lists.items < NO_ITEM) | (lists.items >= n_items)).sum()),
         "duplicate": int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum()),
-        "seen": int(seen(current_predictions, requests).sum()),
+        "seen": int(seen(lists, requests).sum()),
     }
 
 
@@ -203,9 +192,8 @@ def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -
     than is requested: `cut_lists` counts those with fewer than `ENOUGH`, for which both figures are least
     values. Raises `InvalidPredictions` for groups of another catalogue.
     """
-    if groups.ndim != 1 or max(predictions.items.max(initial=NO_ITEM), targets.items.max(initial=NO_ITEM)) >= len(
-        groups
-    ):
+    largest = max(predictions.items.max(initial=NO_ITEM), targets.items.max(initial=NO_ITEM))
+    if groups.ndim != 1 or largest >= len(groups):
         raise InvalidPredictions(f"code groups {groups.shape} do not cover the items that were listed and requested")
     shared = np.bincount(groups)[groups] > 1
     codes = as_codes(predictions, groups)

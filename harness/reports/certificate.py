@@ -34,7 +34,7 @@ from harness.protocol.protocol import DEEPEST, METRICS, unit_of
 from harness.protocol.requests import Targets
 from harness.protocol.split import split
 from harness.reports.per_user import Measured, measured, protocol_of
-from harness.reports.tables import render_text
+from harness.reports.tables import render
 from harness.store.record import Record
 from harness.store.run_store import StoredRun
 
@@ -228,7 +228,7 @@ def _lines(path: Path) -> list[str]:
 
 def checklist(record: Record, settings: Mapping[str, Any], command: str) -> str:
     """The reproducibility checklist as Markdown: entries of the record, and a note for each that is missing."""
-    return render_text("checklist.txt", record=record, sections=_sections(record, settings, command), cell=_cell)
+    return render("checklist.txt", record=record, sections=_sections(record, settings, command), cell=_cell)
 
 
 def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict[str, dict[str, Any]]:
@@ -302,7 +302,7 @@ def model_card(record: Record, command: str) -> str:
         "datasets": [record.dataset.name],
         "metrics": list(record.metrics.test),
     }
-    return render_text(
+    return render(
         "model_card.txt",
         record=record,
         front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from harness.reports.tables import ReportTable, cell_attributes, render_html
+from harness.reports.tables import ReportTable, cell_attributes, render
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -69,7 +69,7 @@ def document(title: str, description: str, sections: Sequence[Section], notes: S
     from plotly.offline import get_plotlyjs
 
     library, script = _script(get_plotlyjs()), _script(_file("page.js"))
-    text = render_html(
+    text = render(
         "page.html",
         policy=_policy(library, script),
         title=title,
