@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.core.seeding import generator
 from harness.evaluation.metrics import incidence
-from harness.evaluation.significance import bootstrap_ci
+from harness.evaluation.significance import mean_interval
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import Split, TrainingData
 
@@ -96,12 +96,9 @@ def group_metrics(
     None."""
     results = []
     for group in groups:
-        inside = values[group.rows]
-        figures: dict[str, float | None] = {"mean": None, "low": None, "high": None}
-        if len(inside):
-            users = None if clusters is None else clusters[group.rows]
-            low, high = bootstrap_ci(inside, generator(SEED, "card", group.name, 0), RESAMPLES, users)
-            figures = {"mean": float(inside.mean()), "low": low, "high": high}
+        rng = generator(SEED, "card", group.name, 0)
+        interval = mean_interval(values, group.rows, rng, RESAMPLES, clusters) if group.users else (None, None, None)
+        figures = dict(zip(("mean", "low", "high"), interval, strict=True))
         results.append({"by": group.by, "name": group.name, "users": group.users, **figures})
     return results
 

@@ -174,6 +174,14 @@ def bootstrap_ci(
     return float(low), float(high)
 
 
+def mean_interval(
+    values: np.ndarray, rows: np.ndarray, rng: np.random.Generator, resamples: int, clusters: np.ndarray | None
+) -> tuple[float, float, float]:
+    """Mean and `bootstrap_ci` of the cases in `rows`, bool, at least one; `values` and `clusters` are of all cases."""
+    users = None if clusters is None else clusters[rows]
+    return float(values[rows].mean()), *bootstrap_ci(values[rows], rng, resamples, users)
+
+
 def holm(values: Sequence[float]) -> list[float]:
     """p values corrected for their number by Holm's step-down method (1979), in the given order.
 

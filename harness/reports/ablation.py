@@ -10,9 +10,9 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.evaluation.significance import ALPHA, LEVEL, POWER, Components
-from harness.reports.comparison import Comparison, Pair, against, difference_text, family_note
+from harness.reports.comparison import Pair, difference_text, family_note, tested
 from harness.reports.per_user import Measured
-from harness.reports.selection import RunGroup
+from harness.reports.selection import RunGroup, check_comparable
 from harness.reports.tables import Report, ReportTable, text_table
 from harness.reports.values import DIGITS, LEAK, bounds, chance, marked, mean_and_std, metric_text
 
@@ -43,17 +43,13 @@ class Variant(RunGroup):
 
 @dataclass(frozen=True)
 class AblationTable:
-    """`variants[0]` is the base; `metrics[0]` is the one that differences are tested in."""
+    """`variants[0]` is the base; `metrics[0]` is the one that differences are tested in. `pairs`: each row against the
+    base, by its label, but for rows without runs and rows with the base's runs."""
 
     title: str
     variants: tuple[Variant, ...]
     metrics: tuple[str, ...]
-    found: Comparison | None
-
-    def pair(self, variant: Variant) -> Pair | None:
-        """A row against the base; None for the base, for a row without runs, and for a row with the base's runs."""
-        pairs = self.found.pairs if self.found else ()
-        return next((pair for pair in pairs if pair.a == variant.label), None)
+    pairs: dict[str, Pair]
 
 
 def ablation_table(title: str, variants: Sequence[Variant], metrics: Sequence[str], base: Measured) -> AblationTable:
@@ -64,17 +60,19 @@ def ablation_table(title: str, variants: Sequence[Variant], metrics: Sequence[st
             f"no run of this grid could be made: {reasons[0] if reasons else 'none was asked for'}", code="no-runs"
         )
     first = variants[0]
-    rest = [v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids)]
-    result = None
-    if first.runs and rest:
-        result = against([first, *rest], (metrics[0],), base)
-    return AblationTable(title, tuple(variants), tuple(metrics), result)
+    sides = [first, *(v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids))]
+    pairs: tuple[Pair, ...] = ()
+    if first.runs and len(sides) > 1:
+        check_comparable(sides)
+        values = [base.values(side.runs, metrics[:1]) for side in sides]
+        pairs = tested(sides, values, [(number, 0, metrics[0]) for number in range(1, len(sides))], base)
+    return AblationTable(title, tuple(variants), tuple(metrics), {pair.a: pair for pair in pairs})
 
 
 def sheet(table: AblationTable) -> ReportTable:
     """The table, ready to print."""
     main, *rest = table.metrics
-    notes = [family_note(len(table.found.pairs), table.found.users)] if table.found else []
+    notes = [family_note(list(table.pairs.values()))] if table.pairs else []
     if leaks := dict.fromkeys(text for variant in table.variants for text in variant.leaks):
         notes.append(f"{LEAK} leaks: this configuration sees held-out rows: {'; '.join(leaks)}")
     return text_table(
@@ -90,7 +88,7 @@ def sheet(table: AblationTable) -> ReportTable:
 
 
 def _texts(table: AblationTable, variant: Variant) -> dict[str, str]:
-    pair, seconds, done = table.pair(variant), variant.seconds(), len(variant.runs)
+    pair, seconds, done = table.pairs.get(variant.label), variant.seconds(), len(variant.runs)
     main, *rest = table.metrics
     return {
         "variant": marked(variant.label, variant.leaks),
@@ -129,8 +127,8 @@ def document(table: AblationTable) -> dict[str, Any]:
     """The JSON document, unrounded. `difference` and what follows is against the base, in `metric`."""
     rows = []
     for variant in table.variants:
-        pair = table.pair(variant)
-        tested = {} if pair is None else pair.document()
+        pair = table.pairs.get(variant.label)
+        found = {} if pair is None else pair.document()
         means: dict[str, Any] = {}
         for name in table.metrics:
             means[name], means[f"{name}_std"] = mean_and_std(variant.values(name))
@@ -141,14 +139,14 @@ def document(table: AblationTable) -> dict[str, Any]:
                 "n": len(variant.runs),
                 "seeds": list(variant.seeds),
                 **means,
-                **{name: tested.get(name) for name in TESTED},
+                **{name: found.get(name) for name in TESTED},
                 "train_seconds": variant.seconds(),
                 "leaks": list(variant.leaks),
                 "failures": list(variant.failures),
                 "run_ids": list(variant.run_ids),
             }
         )
-    users = table.found.users if table.found else None
+    users = next((pair.found.users for pair in table.pairs.values()), None)
     return {"title": table.title, "metric": table.metrics[0], "users": users, "rows": rows}
 
 

@@ -34,6 +34,7 @@ from harness.protocol.protocol import DEEPEST, METRICS, unit_of
 from harness.protocol.requests import Targets
 from harness.protocol.split import split
 from harness.reports.per_user import Measured, measured, protocol_of
+from harness.reports.selection import leaves
 from harness.reports.tables import render
 from harness.store.record import Record
 from harness.store.run_store import StoredRun
@@ -252,7 +253,7 @@ def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict
         },
     }
     rest: dict[str, Any] = {}
-    for name, value in _flat(settings):
+    for name, value in leaves(settings):
         heading = next((each for each, words in HEADINGS.items() if re.search(words, name.partition(".")[2])), None)
         if "." in name and not name.startswith(("protocol.", "data.")):
             (sections.setdefault(heading, {}) if heading else rest)[name] = value
@@ -324,15 +325,6 @@ def hub_results(record: Record) -> str:
         for metric, value in record.metrics.test.items()
     ]
     return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{name}.")
-        else:
-            yield name, value
 
 
 def _cell(value: Any) -> str:

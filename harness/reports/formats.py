@@ -21,7 +21,7 @@ from harness.reports.extra_columns import (
     memory_texts,
 )
 from harness.reports.lead_tests import DAGGER, FREE, lead_notes, shortcut_note, shortcut_score
-from harness.reports.leaderboard import Board, Row, cells, place, select
+from harness.reports.leaderboard import Board, Row, cells, select
 from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE, published_boards
 from harness.reports.selection import choose
 from harness.reports.tables import WIDE, Column, Mark, Report, ReportTable, TableRow, ranking, sheets_drawn, to_rich
@@ -66,7 +66,7 @@ def leaderboard(
         boards = published_boards(Store(Path(results)), dataset, metric)
     else:
         boards = select(Store(Path(results)), dataset, metric)
-    rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
+    rows = report(boards, metric).rows()
     return pd.DataFrame(rows, columns=None if rows else list(NO_ROWS))
 
 
@@ -97,7 +97,15 @@ def report(boards: Sequence[Board], metric: str, columns: Sequence[str] = (), me
         lambda: [sheet(board, metric, columns, metrics) for board in boards],
         lambda: _document(boards, metric),
         lambda: [
-            {**place(board), **cells(row), **_card(row), **memory_cells(row)} for board in boards for row in board.rows
+            {
+                "dataset": board.dataset.name,
+                "board": board.protocol.fingerprint,
+                **cells(row),
+                **_card(row),
+                **memory_cells(row),
+            }
+            for board in boards
+            for row in board.rows
         ],
         NO_ROWS,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.reports.leaderboard import Board, Row, boards
+from harness.reports.selection import configuration_of
 from harness.reports.tables import Column, Report, ReportTable, TableRow
 from harness.reports.values import metric_text
 from harness.store.record import ProtocolInfo
@@ -51,7 +52,7 @@ class ProtocolComparison:
 
 def crossings(runs: Sequence[StoredRun], metric: str) -> list[ProtocolComparison]:
     """One comparison for each data set (by content) that was measured under more than one protocol."""
-    settings = {run.record.run_id: run.record.details.get("configuration", run.record.run_id) for run in runs}
+    settings = {run.record.run_id: configuration_of(run.record) for run in runs}
     grouped: dict[tuple[str, str], list[Board]] = {}
     for board in boards(runs, metric):
         grouped.setdefault((board.dataset.name, board.dataset.fingerprint), []).append(board)

@@ -71,7 +71,7 @@ def grid_figures(
         except InputError as error:
             notes.append(f"The grid {grid.name} ({grid.path.name}) is not drawn: {error}")
             continue
-        views = [_grid_view(table, metric) for metric, table in tables.items() if table.found is not None]
+        views = [_grid_view(table, metric) for metric, table in tables.items() if table.pairs]
         if views:
             title = f"Ablation of {grid.model}: {grid.name}"
             message = f"{grid.about.rstrip('.')}. " if grid.about else ""
@@ -113,7 +113,7 @@ def _run(store: Store, key: RunKey) -> StoredRun | None:
 
 
 def _grid_view(table: AblationTable, metric: str) -> View:
-    pairs = [(variant, pair) for variant in table.variants if (pair := table.pair(variant)) is not None]
+    pairs = [(variant, table.pairs[variant.label]) for variant in table.variants if variant.label in table.pairs]
     worse = [variant.label for variant, pair in pairs if pair.significant and pair.found.difference < 0]
     better = [variant.label for variant, pair in pairs if pair.significant and pair.found.difference > 0]
     message = (
@@ -132,7 +132,7 @@ def _grid_plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) ->
         orientation="h",
         y=list(range(len(pairs))),
         x=[one.difference for one in differences],
-        error_x=error_bars([(one.low, one.difference, one.high) for one in differences], width=4, thickness=1.4),
+        error_x=error_bars([(one.difference, one.low, one.high) for one in differences], width=4, thickness=1.4),
         marker={
             "color": [
                 colour if pair.significant else "rgba(0,0,0,0)"

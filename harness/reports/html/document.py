@@ -197,11 +197,11 @@ def marker(style: Style, *, leaks: bool, **more: Any) -> dict[str, Any]:
 
 
 def error_bars(bounds: Sequence[tuple[float, float, float]], *, width: int, thickness: float) -> dict[str, Any]:
-    """Asymmetric error bars of a trace, from (low, value, high) of each point; sizes in pixels."""
+    """Asymmetric error bars of a trace, from (value, low, high) of each point; sizes in pixels."""
     return {
         "type": "data",
-        "array": [high - value for _, value, high in bounds],
-        "arrayminus": [value - low for low, value, _ in bounds],
+        "array": [high - value for value, _, high in bounds],
+        "arrayminus": [value - low for value, low, _ in bounds],
         "width": width,
         "thickness": thickness,
     }
