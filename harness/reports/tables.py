@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from markupsafe import Markup
 
 from harness.errors import escape_control, unknown_name
+from harness.reports.values import DIGITS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -136,14 +137,15 @@ def text_table(
 
 
 def ranking(values: Sequence[float | None]) -> list[Mark]:
-    """Marks the highest and the second highest of the rounded values; equal values share a mark.
+    """Marks the highest and the second highest value; values that are printed alike share a mark.
 
-    >>> ranking([0.1, None, 0.3, 0.3, 0.2])
+    >>> ranking([0.1, None, 0.3, 0.30001, 0.2])
     ['', '', 'best', 'best', 'second']
     """
-    order = sorted({value for value in values if value is not None}, reverse=True)[:2]
-    names: dict[float, Mark] = dict(zip(order, ("best", "second"), strict=False))
-    return [names.get(value, "") if value is not None else "" for value in values]
+    rounded = [None if value is None else round(value, DIGITS) for value in values]
+    order = sorted({value for value in rounded if value is not None}, reverse=True)[:2]
+    names: dict[float | None, Mark] = dict(zip(order, ("best", "second"), strict=False))
+    return [names.get(value, "") for value in rounded]
 
 
 def to_rich(sheet: ReportTable, width: int) -> Table:
