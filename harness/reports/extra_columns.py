@@ -37,11 +37,8 @@ from harness.reports.tables import ReportTable, text_table
 from harness.reports.values import DIGITS, metric_text
 from harness.store.record import read_memory_probe
 
-STAGES = ("reinforced", "annealed", "aligned", "before")  # a run's last stage is shown
-BEFORE = "before"
+STAGES = ("reinforced", "annealed", "aligned", "before")  # the last one first: a run's last stage is shown
 PROBES = {"ids": "memory: ids", "neighbours": "memory: neighbours"}
-RANDOM = "random weights"
-NOT_MEASURED = "not measured"
 MEMORY_NOTE = (
     "memory: how much better (nats a token, ± standard error) the row's language model, as it came, predicts a title "
     "after its own id, or after the titles before it, than in the contexts of other items (harness audit memory); the "
@@ -68,27 +65,23 @@ LISTS = (
 def comprehension_texts(values: Mapping[str, Sequence[float]]) -> dict[str, str]:
     """The formatted columns: figures of the last stage that has them, means over seeds; perplexities with the value of
     the base model. Empty if nothing was measured."""
+
+    def last(figure: str, stages: Sequence[str] = STAGES) -> str:
+        many = next(filter(None, (values.get(f"{stage}.{figure}") for stage in stages)), None)
+        return _short(math.fsum(many) / len(many)) if many else ""
+
+    def change(figure: str) -> str:
+        return " → ".join(filter(None, (last(figure, STAGES[-1:]), last(figure, STAGES[:-1]))))
+
     return {
-        "title→code": _last(values, "title_to_code.exact"),
-        "title→code F1": _last(values, "title_to_code.token_f1"),
-        "code→title": _last(values, "code_to_title.exact"),
-        "code→title F1": _last(values, "code_to_title.token_f1"),
-        "item text ppl": _change(values, "item_text_perplexity"),
-        "plain text ppl": _change(values, "plain_text_perplexity"),
-        "plain text drift": _last(values, "plain_text_drift"),
+        "title→code": last("title_to_code.exact"),
+        "title→code F1": last("title_to_code.token_f1"),
+        "code→title": last("code_to_title.exact"),
+        "code→title F1": last("code_to_title.token_f1"),
+        "item text ppl": change("item_text_perplexity"),
+        "plain text ppl": change("plain_text_perplexity"),
+        "plain text drift": last("plain_text_drift"),
     }
-
-
-def _last(values: Mapping[str, Sequence[float]], figure: str, stages: Sequence[str] = STAGES) -> str:
-    for stage in stages:
-        if results := values.get(f"{stage}.{figure}"):
-            return _short(math.fsum(results) / len(results))
-    return ""
-
-
-def _change(values: Mapping[str, Sequence[float]], figure: str) -> str:
-    first, last = _last(values, figure, (BEFORE,)), _last(values, figure, STAGES[:-1])
-    return f"{first} → {last}" if first and last else first or last
 
 
 def _short(value: float) -> str:
@@ -107,7 +100,13 @@ def with_memory(board: Board, root: Path) -> Board:
 
 def memory_texts(row: Row) -> dict[str, str]:
     """The formatted columns; empty for a row without a language model."""
-    return {title: _gain(row.memory, name) for name, title in PROBES.items()}
+    texts = {}
+    for name, title in PROBES.items():
+        if isinstance(part := row.memory.get(name), Mapping):
+            texts[title] = f"{part['gain']:+.{DIGITS}f} ± {part['standard_error']:.{DIGITS}f}"
+        else:
+            texts[title] = str(row.memory.get("status", ""))
+    return texts
 
 
 def memory_notes(board: Board) -> list[str]:
@@ -125,29 +124,16 @@ def memory_cells(row: Row) -> dict[str, Any]:
 
 
 def _probe(board: Board, row: Row, root: Path) -> dict[str, Any]:
-    backbone = _backbone(row)
+    sections = row.runs[0].settings.values() if row.runs else ()
+    backbones = (section.get("backbone") for section in sections if isinstance(section, Mapping))
+    backbone = next((one for one in backbones if isinstance(one, Mapping)), None)
     if backbone is None:
         return {}
     name = str(backbone["name"])
     if backbone.get("weights") == "random" or name in ("random-llama", "tiny-random"):
-        return {"status": RANDOM}
+        return {"status": "random weights"}
     probe = read_memory_probe(root, (board.dataset.name, board.dataset.fingerprint), name)
-    return {"status": NOT_MEASURED} if probe is None else probe
-
-
-def _backbone(row: Row) -> Mapping[str, Any] | None:
-    """The section `backbone` of the row's settings."""
-    for section in row.runs[0].settings.values() if row.runs else ():
-        if isinstance(section, Mapping) and isinstance(section.get("backbone"), Mapping):
-            return section["backbone"]
-    return None
-
-
-def _gain(memory: Mapping[str, Any], name: str) -> str:
-    part = memory.get(name)
-    if not isinstance(part, Mapping):
-        return str(memory.get("status", ""))
-    return f"{part['gain']:+.{DIGITS}f} ± {part['standard_error']:.{DIGITS}f}"
+    return {"status": "not measured"} if probe is None else probe
 
 
 def with_card(board: Board, metric: str, location: str | None = None) -> Board:
@@ -160,8 +146,8 @@ def with_card(board: Board, metric: str, location: str | None = None) -> Board:
         base = measured(runs, location)
     except InputError as error:
         return replace(board, card={"missing": [f"no report card: {error}"]})
-    current_board, missing = on_data(board, metric, base)
-    return replace(current_board, card={**current_board.card, "missing": missing})
+    carded, missing = on_data(board, metric, base)
+    return replace(carded, card={**carded.card, "missing": missing})
 
 
 def on_data(board: Board, metric: str, base: Measured) -> tuple[Board, list[str]]:
@@ -187,10 +173,14 @@ def card_texts(row: Row) -> dict[str, str]:
 
 def card_notes(board: Board) -> list[str]:
     """Sizes and definitions of the groups, or why there is no card."""
-    missing = list(board.card.get("missing", []))
-    if "groups" not in board.card:
+    card, missing = board.card, board.card.get("missing", [])
+    if "groups" not in card:
         return missing
-    return [f"{_sizes(board.card)}.", f"{ABOUT} {LISTS}", *missing]
+    parts = ", ".join(f"{part['name']} {part['users']:,} ({part['share']:.1%})" for part in card["groups"])
+    sizes = f"Test users by group, of {card['users']:,}"
+    if "distinct_users" in card:
+        sizes = f"Test cases by group, of {card['users']:,} of {card['distinct_users']:,} users"
+    return [f"{sizes}: {parts}.", f"{ABOUT} {LISTS}", *missing]
 
 
 def card_sheets(board: Board, metric: str) -> list[ReportTable]:
@@ -218,27 +208,16 @@ def card_sheets(board: Board, metric: str) -> list[ReportTable]:
 def _card_of(row: Row, metric: str, base: Measured, groups: Sequence[Group]) -> dict[str, Any]:
     values = base.values(row.runs, (metric,))[metric].mean(axis=0)
     lists = [list_measures(base.lists(run), base.split.train) for run in row.runs]
+    measures = {name: [value for one in lists if (value := one[name]) is not None] for name in MEASURES}
     return {
         "metric": metric,
         "groups": group_metrics(values, groups, base.clusters),
-        "lists": {name: _mean([one[name] for one in lists]) for name in MEASURES},
+        "lists": {name: statistics.fmean(many) if many else None for name, many in measures.items()},
     }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    items = [value for value in values if value is not None]
-    return statistics.fmean(items) if items else None
 
 
 def _measures(row: Row) -> dict[str, str]:
     return {text: metric_text(row.card["lists"][name]) for name, text in MEASURES.items()}
-
-
-def _sizes(card: Mapping[str, Any]) -> str:
-    parts = [f"{part['name']} {part['users']:,} ({part['share']:.1%})" for part in card["groups"]]
-    if "distinct_users" in card:
-        return f"Test cases by group, of {card['users']:,} of {card['distinct_users']:,} users: {', '.join(parts)}"
-    return f"Test users by group, of {card['users']:,}: {', '.join(parts)}"
 
 
 def _bounded(row: Row, number: int) -> str:
