@@ -39,13 +39,15 @@ class Node:
     items: tuple[int, ...]
 
 
-def figure(rows: Sequence[Row], dataset: Dataset | None, counts: np.ndarray | None) -> tuple[Figure | None, list[str]]:
-    """One view for each model with stored codes, of its first seed that has them. `counts`: training interactions an
-    item, int64 (items,); with `dataset` None there are no titles and no counts. Also returns messages about unreadable
-    codes."""
+def figures(
+    rows: Sequence[Row], dataset: Dataset | None = None, counts: np.ndarray | None = None
+) -> tuple[list[Figure], list[str]]:
+    """One figure, if any codes are stored, with one view for each model, of its first seed that has them. `counts`:
+    training interactions an item, int64 (items,); with `dataset` None there are no titles and no counts. Also returns
+    messages about unreadable codes."""
     views, notes = [], []
     for row in rows:
-        path = _kept(row)
+        path = next((path for run in row.runs for path in sorted(run.folder.path.glob(f"*{ENDING}"))), None)
         if path is None:
             continue
         try:
@@ -55,13 +57,13 @@ def figure(rows: Sequence[Row], dataset: Dataset | None, counts: np.ndarray | No
             continue
         views.append(_view(row.model, codes, dataset, counts))
     if not views:
-        return None, notes
+        return [], notes
     description = (
         f"Tokens of the first level of the item codes, the {FIRST} biggest: area is the number of items, colour their "
         "mean training interactions, and the titles are those bought most. Items of one token should be alike. A click "
         f"on a token shows the second level below it, its {SECOND} biggest tokens apart."
     )
-    return Figure("tree", "Code tree", description, "of", tuple(views)), notes
+    return [Figure("tree", "Code tree", description, "of", tuple(views))], notes
 
 
 def nodes(codes: Sequence[tuple[str, ...]]) -> list[Node]:
@@ -96,12 +98,6 @@ def _grouped(
     return selected_nodes, [item for token in rest for item in below[token]]
 
 
-def _kept(row: Row) -> Path | None:
-    """The index file of the first run that has one."""
-    files = (path for run in row.runs for path in sorted(run.folder.path.glob(f"*{ENDING}")))
-    return next(files, None)
-
-
 def _codes(path: Path, items: Sequence[str] | None) -> list[tuple[str, ...]]:
     """Tokens an item, in the catalogue's order. Raises `InputError` for a file that is no index of it."""
     index = read_json_object(path)
@@ -122,21 +118,21 @@ def _view(model: str, codes: list[tuple[str, ...]], dataset: Dataset | None, cou
     tree = nodes(codes)
     examples = [_examples(node, dataset, counts) for node in tree]
     means = [None if counts is None else float(counts[list(node.items)].mean()) for node in tree]
-    firsts = [number for number, node in enumerate(tree) if node.parent == ROOT]
     lines = [
         {
-            "first token": tree[number].label,
-            "items": f"{len(tree[number].items):,}",
-            "mean training interactions": "" if (mean := means[number]) is None else f"{mean:.1f}",
-            "for example": "; ".join(examples[number]),
+            "first token": node.label,
+            "items": f"{len(node.items):,}",
+            "mean training interactions": "" if mean is None else f"{mean:.1f}",
+            "for example": "; ".join(titles),
         }
-        for number in firsts
+        for node, titles, mean in zip(tree, examples, means, strict=True)
+        if node.parent == ROOT
     ]
     sheet = text_table(f"Codes of {model}", lines, left=("first token",), wraps=("for example",))
     tokens = len({code[0] for code in codes})
     message = (
         f"Treemap of the item codes of {model}: {len(codes):,} items under {tokens:,} first tokens, the biggest with "
-        f"{len(tree[firsts[0]].items):,} items. First tokens with example titles are in the table below."
+        f"{len(tree[1].items):,} items. First tokens with example titles are in the table below."
     )
     return View(model, _plot(tree, examples, means), message, sheet)
 

@@ -41,35 +41,23 @@ TOLD = {
 }
 
 
-def group_values(
-    base: Measured, rows: Sequence[Row], metrics: Sequence[str]
-) -> tuple[dict[int, dict[str, np.ndarray]], list[str]]:
-    """Each row's values of each metric by its index, means over seeds, float64 (users,); and a message for each row
+def group_figures(
+    base: Measured, rows: Sequence[Row], metrics: Sequence[str], evaluations: Mapping[str, Style]
+) -> tuple[list[Figure], list[str]]:
+    """One figure for each grouping of users, with one view a metric, none without values; and a message for each row
     without usable lists."""
-    entries, notes = {}, []
+    values: dict[int, Mapping[str, np.ndarray]] = {}  # of each row by its index, means over seeds, float64 (users,)
+    notes = []
     for number, row in enumerate(rows):
         try:
-            values = base.values(row.runs)
+            of_seeds = base.values(row.runs, metrics)
         except InputError as error:
             notes.append(f"{row.model} is not in the figures by history length and item popularity: {error}")
             continue
-        entries[number] = {metric: values[metric].mean(axis=0) for metric in metrics}
-    return entries, notes
-
-
-def group_figures(
-    base: Measured,
-    rows: Sequence[Row],
-    values: Mapping[int, Mapping[str, np.ndarray]],
-    evaluations: Mapping[str, Style],
-) -> list[Figure]:
-    """One figure for each grouping of users, with one view a metric; none without values."""
-    if not values:
-        return []
-    metrics = list(next(iter(values.values())))
+        values[number] = {metric: of_seeds[metric].mean(axis=0) for metric in metrics}
     unit = unit_of(base.split.protocol.name)
     results = []
-    for by, sizes in ways(base.split).items():
+    for by, sizes in ways(base.split).items() if values else ():
         ranges = groups(sizes)
         lows, labels = [low for low, _ in ranges], [range_text(*ends) for ends in ranges]
         masks = [(sizes >= low) & (sizes <= high) for low, high in ranges]
@@ -105,7 +93,7 @@ def group_figures(
             f"{description} Bars are {LEVEL:.0%} bootstrap intervals over users; they are no test (harness compare is)."
         )
         results.append(Figure(name, title, text, "of", tuple(views)))
-    return results
+    return results, notes
 
 
 def _group_plot(
