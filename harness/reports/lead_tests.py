@@ -1,12 +1,10 @@
 """Notes below a board: significance of its leads, and its shortcut score.
 
-In each metric the best row is tested against the second, paired by user. The two rows are selected by the tested
-metric; a dagger states that these two rows differ, not that the first one is the best of all models. `harness compare`
-tests any other pair.
+In each metric the best row is tested against the second, paired by user. A dagger states that these two rows differ,
+not that the first one is the best of all models.
 
-The shortcut score is the best training-free row (family `sanity` or an ensemble of it, marked) relative to the best
-row. Near 1, counts and nearest neighbours solve the benchmark, and a lead on it is weak evidence. After arXiv
-2605.07125.
+The shortcut score is the best training-free row (family `sanity` or an ensemble of it) relative to the best row. Near
+1, counts and nearest neighbours solve the benchmark, and a lead on it is weak evidence. After arXiv 2605.07125.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def grid_figures(
                 metric: ablation_table(
                     f"{grid.model}, grid {grid.name}: {metric}",
                     grid.variants,
-                    (metric, *_others(metric, metrics)),
+                    tuple(dict.fromkeys((metric, *metrics))),
                     base,
                 )
                 for metric in metrics
@@ -83,10 +83,6 @@ def grid_figures(
         else:
             notes.append(f"The grid {grid.name} ({grid.path.name}) has no complete row beside its base yet.")
     return results, notes
-
-
-def _others(metric: str, metrics: Sequence[str]) -> list[str]:
-    return [name for name in metrics if name != metric]
 
 
 def _grid(store: Store, path: Path, document: dict[str, Any]) -> Grid:
@@ -146,16 +142,8 @@ def _grid_plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) ->
         hovertemplate="%{customdata[0]}<br>%{x:+.4f}, %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
     )
     names = [broken(marked(variant.label, variant.leaks)) for variant, _ in pairs]
-    x_axis = {
-        "title": {"text": f"{metric}, difference to {broken(base)}"},
-        "zeroline": True,
-        "nticks": 6,
-        "tickangle": 0,
-    }
-    y_axis = {
-        "tickvals": list(range(len(pairs))),
-        "ticktext": names,
-        "autorange": "reversed",
-        "showgrid": False,
-    }
+    title = {"text": f"{metric}, difference to {broken(base)}"}
+    x_axis = {"title": title, "zeroline": True, "nticks": 6, "tickangle": 0}
+    places = list(range(len(pairs)))
+    y_axis = {"tickvals": places, "ticktext": names, "autorange": "reversed", "showgrid": False}
     return plot([bars], x_axis, y_axis, height=ROOM + BAR * len(pairs), showlegend=False, bargap=0.35)

@@ -108,7 +108,7 @@ def _section(
     location: str | None,
     model_styles: Mapping[str, Style],
 ) -> Section:
-    metrics = (metric, *(name for name in METRICS_SHOWN if name != metric))[:2]
+    metrics = list(dict.fromkeys((metric, *METRICS_SHOWN)))[:2]
     rows = chosen(board, metric)
     omitted = left_out(board, rows)
     curves = learning_curves.curve_figures(rows, model_styles)

@@ -86,22 +86,13 @@ def document(title: str, description: str, sections: Sequence[Section], notes: S
 
 
 def plot_data(figure: Figure) -> Markup:
-    """The views of a figure as JSON for the page's script."""
+    """The views of a figure as JSON for the page's script; no character can end its element or begin a comment."""
     views = [
         {"label": view.label, "said": view.said, **json.loads(str(view.plot.to_json(engine="json")))}
         for view in figure.views
     ]
-    return Markup(data(views))
-
-
-def data(value: object) -> str:
-    """JSON for a script element: no character in it can end the element or begin a comment.
-
-    >>> data("</script><!--&")
-    '"\\\\u003c/script\\\\u003e\\\\u003c!--\\\\u0026"'
-    """
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    text = json.dumps(views, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _policy(*scripts: str) -> str:
