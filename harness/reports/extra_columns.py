@@ -17,18 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.evaluation.card import (
-    GROUPS,
-    HEAD,
-    LONG,
-    RARE,
-    Group,
-    K,
-    case_groups,
-    data_card,
-    group_metrics,
-    list_measures,
-)
+from harness.evaluation import card
+from harness.evaluation.card import HEAD, LONG, RARE, K
 from harness.evaluation.significance import LEVEL
 from harness.protocol.protocol import unit_of
 from harness.reports.leaderboard import Board, Row
@@ -152,7 +142,7 @@ def with_card(board: Board, metric: str, location: str | None = None) -> Board:
 
 def on_data(board: Board, metric: str, base: Measured) -> tuple[Board, list[str]]:
     """Adds the cards, given the data; also returns a message for each row without a card."""
-    groups = case_groups(base.split)
+    groups = card.case_groups(base.split)
     rows, missing = [], []
     for row in board.rows:
         try:
@@ -160,26 +150,26 @@ def on_data(board: Board, metric: str, base: Measured) -> tuple[Board, list[str]
         except InputError as error:
             rows.append(row)
             missing.append(f"{row.model} has no report card: {error}")
-    return replace(board, rows=tuple(rows), card=data_card(base.split, groups)), missing
+    return replace(board, rows=tuple(rows), card=card.data_card(base.split, groups)), missing
 
 
 def card_texts(row: Row) -> dict[str, str]:
     """A row's card as columns; empty texts where it has none."""
     if not row.card:
-        return dict.fromkeys([*(name for names in GROUPS.values() for name in names), *MEASURES.values()], "")
+        return dict.fromkeys([*(name for names in card.GROUPS.values() for name in names), *MEASURES.values()], "")
     entries = {part["name"]: metric_text(part["mean"]) for part in row.card["groups"]}
     return entries | _measures(row)
 
 
 def card_notes(board: Board) -> list[str]:
     """Sizes and definitions of the groups, or why there is no card."""
-    card, missing = board.card, board.card.get("missing", [])
-    if "groups" not in card:
+    about, missing = board.card, board.card.get("missing", [])
+    if "groups" not in about:
         return missing
-    parts = ", ".join(f"{part['name']} {part['users']:,} ({part['share']:.1%})" for part in card["groups"])
-    sizes = f"Test users by group, of {card['users']:,}"
-    if "distinct_users" in card:
-        sizes = f"Test cases by group, of {card['users']:,} of {card['distinct_users']:,} users"
+    parts = ", ".join(f"{part['name']} {part['users']:,} ({part['share']:.1%})" for part in about["groups"])
+    sizes = f"Test users by group, of {about['users']:,}"
+    if "distinct_users" in about:
+        sizes = f"Test cases by group, of {about['users']:,} of {about['distinct_users']:,} users"
     return [f"{sizes}: {parts}.", f"{ABOUT} {LISTS}", *missing]
 
 
@@ -205,13 +195,13 @@ def card_sheets(board: Board, metric: str) -> list[ReportTable]:
     return tables
 
 
-def _card_of(row: Row, metric: str, base: Measured, groups: Sequence[Group]) -> dict[str, Any]:
+def _card_of(row: Row, metric: str, base: Measured, groups: Sequence[card.Group]) -> dict[str, Any]:
     values = base.values(row.runs, (metric,))[metric].mean(axis=0)
-    lists = [list_measures(base.lists(run), base.split.train) for run in row.runs]
+    lists = [card.list_measures(base.lists(run), base.split.train) for run in row.runs]
     measures = {name: [value for one in lists if (value := one[name]) is not None] for name in MEASURES}
     return {
         "metric": metric,
-        "groups": group_metrics(values, groups, base.clusters),
+        "groups": card.group_metrics(values, groups, base.clusters),
         "lists": {name: statistics.fmean(many) if many else None for name, many in measures.items()},
     }
 

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group
+from rich.table import Table
+
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
 from harness.reports.comparison import METRICS_SHOWN
@@ -31,8 +34,6 @@ from harness.store.run_store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Group
-    from rich.table import Table
 
 # values of `--columns`
 SETS = ("quality", "integrity", "cost", "effort", "comprehension", "memory", "card", "command")

@@ -15,17 +15,18 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from rich import box
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from harness.errors import escape_control, unknown_name
 from harness.reports.values import DIGITS
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from rich.console import Group
-    from rich.table import Table
 
 Mark = Literal["", "best", "second"]
 NOTE_WIDTH = 20  # a longer note is wrapped
@@ -150,11 +151,6 @@ def ranking(values: Sequence[float | None]) -> list[Mark]:
 
 def to_rich(sheet: ReportTable, width: int) -> Table:
     """The sheet as a rich table of at most `width` characters, if the columns that cannot be dropped fit."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(title=escape(escape_control(sheet.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     places = fitting(sheet, width)
     for column in (sheet.columns[place] for place in places):
@@ -173,9 +169,6 @@ def to_rich(sheet: ReportTable, width: int) -> Table:
 
 def sheets_drawn(sheets: Sequence[ReportTable], width: int) -> Group:
     """Sheets for a terminal, their notes below them."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[Any] = []
     for sheet in sheets:
         long = len(sheet.lines) >= MANY
@@ -253,8 +246,6 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _templates(**options: Any) -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
     return Environment(
         loader=PackageLoader("harness.reports"),
         autoescape=select_autoescape(("html",)),

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import plotly.graph_objects as go
 
 from harness.errors import InputError
 from harness.evaluation.significance import LEVEL
@@ -17,9 +19,6 @@ from harness.reports.per_user import Measured
 from harness.reports.values import marked
 from harness.store.record import RunKey
 from harness.store.run_store import Store, StoredRun, Unreadable, read_record
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
 
 BAR, ROOM = 34, 110  # pixels of a bar and its gap, and of the axis
 SCHEMA = 1
@@ -119,9 +118,7 @@ def _grid_view(table: AblationTable, metric: str) -> View:
     return View(metric, _grid_plot(pairs, metric, table.variants[0].label), message, sheet(table))
 
 
-def _grid_plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) -> Plot:
-    import plotly.graph_objects as go
-
+def _grid_plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) -> go.Figure:
     differences = [pair.found for _, pair in pairs]
     colours = [COLOURS[1] if one.difference < 0 else COLOURS[0] for one in differences]
     bars = go.Bar(

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import plotly.graph_objects as go
 
 from harness.core.json_files import read_json_object
 from harness.data.dataset import Dataset
@@ -19,9 +19,6 @@ from harness.errors import InputError
 from harness.reports.html.document import Figure, View, broken, shown
 from harness.reports.leaderboard import Row
 from harness.reports.tables import text_table
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
 
 FIRST, SECOND = 16, 15  # number of tokens that are shown: of the first level, and below each of them
 EXAMPLES, TITLE, WIDE = 3, 52, 20  # titles in a box, characters of a title, and characters of a line
@@ -137,9 +134,7 @@ def _view(model: str, codes: list[tuple[str, ...]], dataset: Dataset | None, cou
     return View(model, _plot(tree, examples, means), message, sheet)
 
 
-def _plot(tree: Sequence[Node], examples: Sequence[Sequence[str]], means: Sequence[float | None]) -> Plot:
-    import plotly.graph_objects as go
-
+def _plot(tree: Sequence[Node], examples: Sequence[Sequence[str]], means: Sequence[float | None]) -> go.Figure:
     values = [None if mean is None else round(float(np.log10(mean + 1)), 4) for mean in means]
     marks = sorted({0, 1, 3, 10, 30, 100, 300, 1000, 10000} & set(range(int(max((m or 0) for m in means)) + 2)))
     marker = {}

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
 
 from harness.reports.html.document import Figure, Style, View, log_axis, marker, plot, shown
 from harness.reports.leaderboard import Board, Row
 from harness.reports.tables import text_table
 from harness.reports.values import LEAK, marked, metric_text
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
-    from plotly.graph_objects import Scatter
 
 MARGIN = 0.08  # share of the plot's width that the axis leaves free on each side
 
@@ -106,9 +103,7 @@ def _cost_plot(
     metric: str,
     price: CostAxis,
     highlights: tuple[Sequence[Row], Mapping[str, Style]],
-) -> Plot:
-    import plotly.graph_objects as go
-
+) -> go.Figure:
     selected_rows, styles = highlights
     ends, heights = _ends([row.cost[price.key] for row in rows]), _heights(rows, metric)
     selected = {row.rank for row in selected_rows}
@@ -138,10 +133,8 @@ def _cost_plot(
     return plot(traces, x_axis, {"title": {"text": metric}, "range": list(heights)}, showlegend=True)
 
 
-def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> Scatter:
+def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> go.Scatter:
     """Marks of rows of one model, which all leak or all do not."""
-    import plotly.graph_objects as go
-
     leaks = bool(rows[0].leaks)
     name = shown(marked(rows[0].model, rows[0].leaks))
     points = [_point(row, metric, price) for row in rows]

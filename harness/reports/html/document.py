@@ -16,14 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import plotly.graph_objects as go
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
 from harness.reports.tables import ReportTable, cell_attributes, render
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
 
 # Hues for colour-blind readers (after Okabe and Ito 2008), visible on a white and on a dark background.
 # Marks and dashes differ too, so that lines differ in more than colour.
@@ -66,8 +65,6 @@ class Section:
 
 def document(title: str, description: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
     """The whole page, as text that can be encoded in UTF-8."""
-    from plotly.offline import get_plotlyjs
-
     library, script = _script(get_plotlyjs()), _script(_file("page.js"))
     text = render(
         "page.html",
@@ -116,7 +113,7 @@ class View:
     """One view of a figure. `said` is its text for screen readers."""
 
     label: str
-    plot: Plot
+    plot: go.Figure
     said: str
     sheet: ReportTable
 
@@ -160,10 +157,8 @@ def styles(models: Iterable[str]) -> dict[str, Style]:
     }
 
 
-def plot(traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> Plot:
+def plot(traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> go.Figure:
     """Traces between two axes, without the colours of the page."""
-    import plotly.graph_objects as go
-
     return go.Figure(
         data=list(traces),
         layout=go.Layout(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import plotly.graph_objects as go
 
 from harness.protocol.protocol import MAIN_METRIC
 from harness.reports.html.document import Figure, Style, View, log_axis, plot, shown, thinned
@@ -12,9 +14,6 @@ from harness.reports.leaderboard import Row
 from harness.reports.tables import ReportTable, text_table
 from harness.store.event_log import read_events
 from harness.store.run_store import StoredRun
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
 
 MOST = 300  # points of a curve
 Measure = Literal["loss", "valid"]
@@ -123,9 +122,7 @@ def _loss(curves: Sequence[NamedCurve], evaluations: Mapping[str, Style]) -> Fig
 
 def _lines(
     curves: Sequence[NamedCurve], measure: Measure, evaluations: Mapping[str, Style], axis: dict[str, Any]
-) -> Plot:
-    import plotly.graph_objects as go
-
+) -> go.Figure:
     by_time = "seconds" in axis["title"]["text"]
     traces = []
     for number, (name, curve) in enumerate(curves):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import plotly.graph_objects as go
 
 from harness.core.seeding import generator
 from harness.errors import InputError
@@ -17,9 +17,6 @@ from harness.reports.leaderboard import Row
 from harness.reports.per_user import Measured
 from harness.reports.tables import text_table
 from harness.reports.values import marked, metric_text
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
 
 RESAMPLES = 2_000  # resamples of an interval that is not a test
 SEED = 1
@@ -102,9 +99,7 @@ def _group_plot(
     ticks: Sequence[str],
     evaluations: Mapping[str, Style],
     words: tuple[str, str],
-) -> Plot:
-    import plotly.graph_objects as go
-
+) -> go.Figure:
     metric, axis = words
     traces = []
     for place, (number, selected_cells) in enumerate(cells.items()):
