@@ -73,7 +73,9 @@ def certify(run: StoredRun, folder: Path, command: str = "", data: str | None = 
         RUN: "".join(_run_lines(side, lists, record)),
         QRELS: "".join(_qrels_lines(side)),
         "config.yaml": yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120),
-        "checklist.md": checklist(record, settings, command),
+        "checklist.md": render(
+            "checklist.txt", record=record, sections=_sections(record, settings, command), cell=_cell
+        ),
         "README.md": model_card(record, command),
         f".eval_results/{record.dataset.name}.yaml": hub_results(record),
     }
@@ -220,12 +222,8 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
         yield f"{path}:{number}", line.split()
 
 
-def checklist(record: Record, settings: Mapping[str, Any], command: str) -> str:
-    """The reproducibility checklist as Markdown: entries of the record, and a note for each that is missing."""
-    return render("checklist.txt", record=record, sections=_sections(record, settings, command), cell=_cell)
-
-
 def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict[str, dict[str, Any]]:
+    """The reproducibility checklist: entries of the record, None for each that is missing."""
     data, protocol, cost, env, effort = record.dataset, record.protocol, record.cost, record.env, record.effort
     unit, study = unit_of(protocol.name), None if effort is None else effort.study
     sections: dict[str, dict[str, Any]] = {

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
 from rich.table import Table
 
 from harness.errors import InputError, unknown_name
@@ -27,7 +26,7 @@ from harness.reports.lead_tests import DAGGER, FREE, lead_notes, shortcut_note, 
 from harness.reports.leaderboard import INTEGRITY, Board, Row, cells, select
 from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE, published_boards
 from harness.reports.selection import choose
-from harness.reports.tables import WIDE, Report, ReportTable, ranking, sheets_drawn, text_table, to_rich
+from harness.reports.tables import WIDE, Report, ReportTable, ranking, text_table, to_rich
 from harness.reports.values import DIGITS, LEAK, LESS, comma_separated, leak_notes, metric_text, under_tuned, unequal
 from harness.store.record import Record
 from harness.store.run_store import Store
@@ -62,10 +61,7 @@ def leaderboard(
     """
     import pandas as pd
 
-    if published:
-        boards = published_boards(Store(Path(results)), dataset, metric)
-    else:
-        boards = select(Store(Path(results)), dataset, metric)
+    boards = (published_boards if published else select)(Store(Path(results)), dataset, metric)
     rows = report(boards, metric).rows()
     return pd.DataFrame(rows, columns=None if rows else list(NO_ROWS))
 
@@ -109,13 +105,6 @@ def report(boards: Sequence[Board], metric: str, columns: Sequence[str] = (), me
         ],
         NO_ROWS,
     )
-
-
-def render(
-    boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()
-) -> str:
-    """The boards as text with a final line break. Raises `InputError` for an unknown format."""
-    return report(boards, metric, columns, metrics).text(form)
 
 
 def _document(boards: Sequence[Board], metric: str) -> list[dict[str, Any]]:
@@ -305,13 +294,6 @@ def title(board: Board, metric: str) -> str:
     selected = ", history taken out of the lists" if rules.exclude_history else ""
     size = f"{data.users:,} users, {data.items:,} items"
     return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{selected} · by {metric}"
-
-
-def table(
-    boards: Sequence[Board], metric: str, width: int, columns: Sequence[str] = (), metrics: Sequence[str] = ()
-) -> Group:
-    """The boards as rich tables of at most `width` characters, if the columns that cannot be dropped fit."""
-    return sheets_drawn([sheet(board, metric, columns, metrics) for board in boards], width)
 
 
 def metrics_table(record: Record) -> Table:

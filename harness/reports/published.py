@@ -88,8 +88,11 @@ class PublishedRow:
     run: str = ""
     known: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
     printed: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        return {name: float(text) for name, text in self.printed.items()}
 
     @property
     def beside(self) -> bool:
@@ -131,13 +134,8 @@ def published_boards(store: Store, dataset: str | None, metric: str) -> list[Boa
     boards = select(store, dataset, metric) if stored else []
     present = {board.dataset.name for board in boards if board.protocol.name.startswith(RULES)}
     expected = names if dataset is None else names & {dataset}
-    return [*_joined(boards, quoted), *(board for name in sorted(expected) for board in _alone(quoted, name, present))]
-
-
-def with_published(boards: Sequence[Board], results: Path) -> list[Board]:
-    """Adds the published rows of a data set to its boards under the papers' kind of protocol; other boards are
-    unchanged. Raises `InputError` for an invalid file."""
-    return _joined(boards, read_published(results))
+    alone = [board for name in sorted(expected) for board in _alone(quoted, name, present)]
+    return [*with_published(boards, quoted), *alone]
 
 
 def read_published(results: Path) -> list[PublishedRow]:
@@ -164,7 +162,9 @@ def _installed() -> list[Path]:
     return [Path(str(file.locate())).parent for file in listed if file.parts[-4:-1] == PLACE]
 
 
-def _joined(boards: Sequence[Board], quoted: Sequence[PublishedRow]) -> list[Board]:
+def with_published(boards: Sequence[Board], quoted: Sequence[PublishedRow]) -> list[Board]:
+    """Adds the published rows of a data set to its boards under the papers' kind of protocol; other boards are
+    unchanged."""
     rows = {board.dataset.name: [] for board in boards}
     for row in quoted:
         if row.beside and row.dataset in rows:
@@ -202,8 +202,7 @@ def _read(path: Path) -> Iterator[PublishedRow]:
     for key, printed in rows.items():
         cells = dict(zip(SAME, key, strict=True))
         conditions = {name: cells[name] for name in PROTOCOL if cells[name]}
-        metrics = {name: float(text) for name, text in printed.items()}
-        yield PublishedRow(**{name: cells[name] for name in ABOUT}, known=conditions, metrics=metrics, printed=printed)
+        yield PublishedRow(**{name: cells[name] for name in ABOUT}, known=conditions, printed=printed)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:

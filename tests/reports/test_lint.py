@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from harness.reports.formats import render
 from harness.reports.html.build import report
 from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE, inconsistencies, published_boards, read_published
 from harness.reports.published_gap import gaps, sheets
 from harness.reports.selection import choose
 from harness.reports.tables import FORMATS, SHEETS
 from harness.store.run_store import Store
+from tests.reports.conftest import render
 from tests.store.made import put
 
 HEAD = "dataset,release,method,metric,value,hand,source"

@@ -21,7 +21,7 @@ from harness.reports.html.document import Figure, Part, Section, Style, document
 from harness.reports.lead_tests import with_leads
 from harness.reports.leaderboard import Board, Row, boards
 from harness.reports.per_user import Measured, measured
-from harness.reports.published import with_published
+from harness.reports.published import read_published, with_published
 from harness.reports.selection import stored_name
 from harness.reports.tables import ReportTable, TableRow, text_table
 from harness.store.record import Env
@@ -88,7 +88,7 @@ def report(
     for board in selected_boards:
         message(f"{board.dataset.name}, {board.protocol.name}: {sum(len(row.runs) for row in board.rows)} runs")
         shown = with_leads(board, formats.shown_metrics(metric), location)
-        shown = with_published([shown], store.root)[0] if published else shown
+        shown = with_published([shown], read_published(store.root))[0] if published else shown
         sections.append(_section(store, board, metric, _leaderboard(shown, metric), location, model_styles))
     last = max(run.record.finished for run in stored_runs)
     description = (
