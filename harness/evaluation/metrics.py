@@ -53,11 +53,8 @@ def compute_metrics(predictions: Predictions, targets: Targets) -> dict[str, flo
 
 def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
     """Each metric a case, float64, shape (cases,), aligned with `targets.cases`; keys are `names`, each one of
-    `FUNCTIONS` and a K.
-
-    Raises `InvalidPredictions` where cases are missing, repeated or not requested, where a list names an item twice,
-    or where there is no case at all: such lists have no score, not even a low one.
-    """
+    `FUNCTIONS` and a K. Raises `InvalidPredictions` where cases are missing, repeated or not requested, where a list
+    names an item twice, or where there is no case at all."""
     if not len(targets.cases):
         raise InvalidPredictions("there is no user to measure")
     if problems := predictions.problems(targets.cases, ANY_ITEM):
@@ -120,18 +117,14 @@ def incidence(row: np.ndarray, item: np.ndarray, shape: tuple[int, int]) -> spar
 
 
 def without_history(predictions: Predictions, requests: Requests, depth: int) -> Predictions:
-    """The lists without items of the user's history, closed up and cut to `depth`; they are never topped up.
-
-    Raises `InvalidPredictions` where a case of the lists was not requested.
-    """
+    """The lists without items of the user's history, closed up and cut to `depth`; they are never topped up. Raises as
+    `seen` does."""
     return predictions.kept((predictions.items != NO_ITEM) & ~seen(predictions, requests)).first(depth)
 
 
 def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
     """Which listed items stand in the history that their user's request shows: bool, shape of `predictions.items`.
-
-    Raises `InvalidPredictions` where a case of the lists was not requested.
-    """
+    Raises `InvalidPredictions` where a case of the lists was not requested."""
     if len(extra := np.setdiff1d(predictions.cases, requests.cases)):
         raise InvalidPredictions(f"{len(extra)} lists were not requested")
     rows = rows_of(requests.cases, predictions.cases)
@@ -148,12 +141,10 @@ def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
 def count_list_defects(
     predictions: Predictions, requests: Requests, depth: int, n_items: int = ANY_ITEM
 ) -> dict[str, int]:
-    """Counts over the lists that were given for `requests`, cut to `depth`.
-
-    `users_expected` requested, `users_scored` of them ranked; `short` users with fewer than `depth` items; `invalid`
-    entries that are no item (a negative id that is not `NO_ITEM`, and from `n_items` on); `duplicate`
-    entries that repeat an earlier one of their list; `seen` entries that stand in the history that the request shows.
-    """
+    """Counts over the lists that were given for `requests`, cut to `depth`: `users_expected` requested, `users_scored`
+    of them ranked; `short` users with fewer than `depth` items; `invalid` entries that are no item (a negative id that
+    is not `NO_ITEM`, and from `n_items` on); `duplicate` entries that repeat an earlier one of their list; `seen`
+    entries that stand in the history that the request shows."""
     requested = np.isin(predictions.cases, requests.cases)
     parts = (predictions.cases[requested], predictions.items[requested], predictions.scores[requested])
     lists = Predictions(*parts).first(depth)
@@ -184,14 +175,11 @@ def fuse(lists: Sequence[Predictions], depth: int) -> Predictions:
 
 
 def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -> dict[str, Any]:
-    """JSON-able. `groups` int64 (n_items,) numbers the items' codes.
-
-    `collision_rate` is the share of items whose code another item has too, `affected_targets` the same of `targets`.
-    `code_level` are the protocol's metrics where a hit is an item with the target's code, a code counting once, at its
-    first place; `code_level_delta` is what that adds to the metrics over items. A list of items may hold fewer codes
-    than is requested: `cut_lists` counts those with fewer than `ENOUGH`, for which both figures are least
-    values. Raises `InvalidPredictions` for groups of another catalogue.
-    """
+    """JSON-able. `groups` int64 (n_items,) numbers the items' codes. `collision_rate` is the share of items whose code
+    another item has too, `affected_targets` the same of `targets`. `code_level` are the protocol's metrics where a hit
+    is an item with the target's code, a code counting once, at its first place; `code_level_delta` is what that adds to
+    the metrics over items. `cut_lists` counts lists of fewer codes than `ENOUGH`, for which both figures are least
+    values. Raises `InvalidPredictions` for groups of another catalogue."""
     largest = max(predictions.items.max(initial=NO_ITEM), targets.items.max(initial=NO_ITEM))
     if groups.ndim != 1 or largest >= len(groups):
         raise InvalidPredictions(f"code groups {groups.shape} do not cover the items that were listed and requested")
@@ -230,12 +218,9 @@ def shared_targets(groups: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
 
 def least_added(groups: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
     """For each of `METRICS`, what scoring codes adds at least on these `targets` (item ids, shape (n,), at least one).
-
-    `at_first_place`: added to a model that names the code of every target first. It scores 1 over codes, so one minus
-    this is the most that any ranking of codes can reach over items. `least_share`: the part of a code-level score that
-    the item-level score lacks, wherever targets' codes stand in the lists (the least over all places), if shared codes
-    are found as often as others.
-    """
+    `at_first_place`: added to a model that names the code of every target first; one minus this is the most that any
+    ranking of codes can reach over items. `least_share`: the part of a code-level score that the item-level score
+    lacks, the least over all places of targets' codes, if shared codes are found as often as others."""
     sizes, times = np.unique(np.bincount(groups)[groups][targets], return_counts=True)
     entries = {}
     for name, values in outcomes(DEPTH).items():

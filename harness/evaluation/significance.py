@@ -134,11 +134,9 @@ def least_difference(spread: float, users: int) -> float:
 
 
 def permutation_test(separate: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> float:
-    """Two-sided p of the paired randomisation test: how often random signs give a mean at least as far from zero.
-
-    Exact up to `EXACT` users that differ; beyond, (as far + 1) / (resamples + 1), which is never zero and keeps its
-    level (Phipson & Smyth 2010). `separate` is float, shape (users,): a user's difference, or the sum over its cases.
-    """
+    """Two-sided p of the paired randomisation test: how often random signs give a mean at least as far from zero. Exact
+    up to `EXACT` users that differ; beyond, (as far + 1) / (resamples + 1), which keeps its level (Phipson & Smyth
+    2010). `separate` is float, shape (users,): a user's difference, or the sum over its cases."""
     changed = separate[separate != 0]
     if not len(changed):
         return 1.0
@@ -196,11 +194,9 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def seeds_p(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Two-sided exact permutation test over seeds: a model's mean a seed, every way to deal the seeds to two models.
-
+    """Two-sided exact permutation test over seeds: a model's mean a seed, every way to deal the seeds to two models;
     None where one has a single seed, or where there are more than `RELABELLINGS` ways. The smallest p it can give is
-    2 / (number of ways): 0.1 for three seeds each, 0.33 for two, so it warns more than it proves.
-    """
+    2 / (number of ways): 0.1 for three seeds each."""
     n, both = len(a), np.array([*a, *b], dtype=np.float64)
     if min(n, len(b)) < 2 or comb(len(both), n) > RELABELLINGS:
         return None
@@ -256,11 +252,8 @@ class Components:
 
 
 def components(values: np.ndarray, clusters: np.ndarray | None = None) -> Components:
-    """From a metric a case, float, shape (tokenizer seeds, model seeds, cases); `clusters` is the user of each case
-    where a user may have several (`Requests.clusters`).
-
-    Raises `ValueError` for fewer than two model seeds or two users, and for values that are not finite.
-    """
+    """From a metric a case, float, shape (tokenizer seeds, model seeds, cases); `clusters` as in `paired_difference`.
+    Raises `ValueError` for fewer than two model seeds or two users, and for values that are not finite."""
     if values.ndim != 3 or values.shape[1] < 2 or values.shape[2] < 2 or not np.isfinite(values).all():
         raise ValueError(f"values of shape {values.shape} have no components of variance")
     tokenizers, models, cases = values.shape

@@ -103,11 +103,15 @@ def verify_certificate(folder: Path, data: str | None = None) -> list[Outcome]:
         sums = {str(name): str(value) for name, value in document["files"].items()}
     except (KeyError, ValueError, AttributeError) as error:
         raise InputError("the certificate is not whole", where=str(path), hint="make it again") from error
+    repeat = document.get("command") or "harness run --config config.yaml"
+    valid = [Outcome("validation metrics", None, "no validation lists are stored")] if record.metrics.valid else []
     return [
         *_files(folder, sums),
         *_metrics(folder, record),
         *_data(folder, record, data),
-        *_unchecked(document, record),
+        Outcome("training", None, f"the lists are taken as they are; to make them again: {repeat}"),
+        *valid,
+        Outcome("cost", None, "seconds and memory are of the machine that made the run"),
     ]
 
 
@@ -154,14 +158,6 @@ def _data(folder: Path, record: Record, data: str | None) -> Iterator[Outcome]:
     expected = "".join(_qrels_lines(Measured(dataset, current)))
     same = (folder / QRELS).is_file() and read_text(folder / QRELS, LARGEST) == expected
     yield Outcome("test targets", same, "those of the split" if same else "not those of the split")
-
-
-def _unchecked(document: Mapping[str, Any], record: Record) -> Iterator[Outcome]:
-    repeat = document.get("command") or "harness run --config config.yaml"
-    yield Outcome("training", None, f"the lists are taken as they are; to make them again: {repeat}")
-    if record.metrics.valid:
-        yield Outcome("validation metrics", None, "no validation lists are stored")
-    yield Outcome("cost", None, "seconds and memory are of the machine that made the run")
 
 
 def _encode(text: str) -> str:

@@ -105,7 +105,6 @@ class Comparison:
 
     sides: tuple[RunGroup, ...]
     metrics: tuple[str, ...]
-    users: int
     pairs: tuple[Pair, ...]
     parts: tuple[Part, ...]
 
@@ -120,7 +119,7 @@ class Comparison:
         runs = about.pop("runs")
         return {
             **about,
-            "users": self.users,
+            "users": self.pairs[0].found.users,
             "family": len(self.pairs),
             "alpha": ALPHA,
             "level": LEVEL,
@@ -145,7 +144,7 @@ def compare(sides: Sequence[RunGroup], metrics: Sequence[str], location: str | N
         for one, two in both
         for part in _breakdown(base.split, (sides[one], sides[two]), (values[one], values[two]), metrics[0])
     ]
-    return Comparison(tuple(sides), tuple(metrics), base.n_users, pairs, tuple(parts))
+    return Comparison(tuple(sides), tuple(metrics), pairs, tuple(parts))
 
 
 def tested(
@@ -173,9 +172,9 @@ def _breakdown(split: Split, two: tuple[RunGroup, RunGroup], values: tuple[Value
         for low, high in groups(sizes):
             rows = (sizes >= low) & (sizes <= high)
             rng = generator(SEED, "breakdown", by, low)
-            mean, *interval = mean_interval(a - b, rows, rng, RESAMPLES, split.test.requests.clusters)
+            mean, lowest, highest = mean_interval(a - b, rows, rng, RESAMPLES, split.test.requests.clusters)
             ends = (by, low, high, int(rows.sum()), two[0].label, two[1].label, metric)
-            results.append(Part(*ends, float(a[rows].mean()), float(b[rows].mean()), mean, tuple(interval)))
+            results.append(Part(*ends, float(a[rows].mean()), float(b[rows].mean()), mean, (lowest, highest)))
     return results
 
 

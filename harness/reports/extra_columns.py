@@ -90,13 +90,12 @@ def with_memory(board: Board, root: Path) -> Board:
 
 def memory_texts(row: Row) -> dict[str, str]:
     """The formatted columns; empty for a row without a language model."""
-    texts = {}
-    for name, title in PROBES.items():
-        if isinstance(part := row.memory.get(name), Mapping):
-            texts[title] = f"{part['gain']:+.{DIGITS}f} ± {part['standard_error']:.{DIGITS}f}"
-        else:
-            texts[title] = str(row.memory.get("status", ""))
-    return texts
+    status = str(row.memory.get("status", ""))
+    parts = {title: row.memory.get(name) for name, title in PROBES.items()}
+    return {
+        title: f"{part['gain']:+.{DIGITS}f} ± {part['standard_error']:.{DIGITS}f}" if part else status
+        for title, part in parts.items()
+    }
 
 
 def memory_notes(board: Board) -> list[str]:
@@ -108,7 +107,7 @@ def memory_cells(row: Row) -> dict[str, Any]:
     """For CSV and JSON: gain and standard error of each probe; empty if nothing was measured."""
     entries = {}
     for name in PROBES:
-        if isinstance(part := row.memory.get(name), Mapping):
+        if part := row.memory.get(name):
             entries |= {f"memory.{name}": part["gain"], f"memory.{name}_se": part["standard_error"]}
     return entries
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
 from harness.reports.selection import config_differences, configuration_of, differing_fields, leaves, stored_name
-from harness.reports.values import UNKNOWN, Budget, by_model, spent
+from harness.reports.values import UNKNOWN, Budget, by_model, grouped, spent
 from harness.store.record import DatasetInfo, ProtocolInfo, Record
 from harness.store.run_store import Store, StoredRun, with_longest_lists
 
@@ -123,12 +123,10 @@ def boards(runs: Sequence[StoredRun], metric: str = MAIN_METRIC) -> list[Board]:
     """One board for each data set under each protocol, by data set name; the board with most runs of a name first."""
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS, where="--metric")
-    entries: dict[tuple[str, str, str], list[StoredRun]] = {}
-    for run in runs:
-        record = run.record
-        key = (record.dataset.name, record.dataset.fingerprint, record.protocol.fingerprint)
-        entries.setdefault(key, []).append(run)
-    ordered = sorted(entries.items(), key=lambda pair: (pair[0][0], -len(pair[1]), pair[0]))
+    fingerprints = grouped(
+        runs, lambda run: (run.record.dataset.name, run.record.dataset.fingerprint, run.record.protocol.fingerprint)
+    )
+    ordered = sorted(fingerprints.items(), key=lambda pair: (pair[0][0], -len(pair[1]), pair[0]))
     result = [_board(group, metric) for _, group in ordered]
     return [replace(board, incomparable_because=_apart(board, result)) for board in result]
 
@@ -240,8 +238,8 @@ def _passes(records: Sequence[Record]) -> float | None:
 def _codes(records: Sequence[Record]) -> dict[str, float]:
     """Means over seeds of the records' figures of codes; empty if one record has none."""
     figures = [dict(leaves(record.codes or {})) for record in records]
-    values = {name: [one.get(key) for one in figures] for name, key in CODES.items()}
-    return {name: statistics.fmean(many) for name, many in values.items() if all(isinstance(v, float) for v in many)}
+    values = {name: [v for one in figures if isinstance(v := one.get(key), float)] for name, key in CODES.items()}
+    return {name: statistics.fmean(many) for name, many in values.items() if len(many) == len(records)}
 
 
 def _apart(board: Board, every: Sequence[Board]) -> str:

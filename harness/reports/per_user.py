@@ -40,11 +40,6 @@ class Measured:
         """The user of each test case if a user may have several; else None."""
         return self.split.test.requests.clusters
 
-    @property
-    def n_users(self) -> int:
-        """Users with a test case."""
-        return len(np.unique(self.split.test.requests.users))
-
     def lists(self, run: StoredRun) -> Predictions:
         """A run's ranked lists, cases as in `split.test.requests`. Raises `InputError` if they are unreadable."""
         try:

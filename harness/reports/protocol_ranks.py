@@ -14,7 +14,7 @@ from typing import Any
 from harness.reports.leaderboard import Board, Row, boards
 from harness.reports.selection import configuration_of
 from harness.reports.tables import Column, Report, ReportTable, TableRow
-from harness.reports.values import metric_text
+from harness.reports.values import grouped, metric_text
 from harness.store.record import ProtocolInfo
 from harness.store.run_store import StoredRun
 
@@ -53,10 +53,8 @@ class ProtocolComparison:
 
 def crossings(runs: Sequence[StoredRun], metric: str) -> list[ProtocolComparison]:
     """One comparison for each data set (by content) that was measured under more than one protocol."""
-    grouped: dict[tuple[str, str], list[Board]] = {}
-    for board in boards(runs, metric):
-        grouped.setdefault((board.dataset.name, board.dataset.fingerprint), []).append(board)
-    several = [same for same in grouped.values() if len({board.protocol.name for board in same}) > 1]
+    data_sets = grouped(boards(runs, metric), lambda board: (board.dataset.name, board.dataset.fingerprint))
+    several = [same for same in data_sets.values() if len({board.protocol.name for board in same}) > 1]
     return [_crossing(sorted(same, key=_place), metric) for same in several]
 
 

@@ -33,6 +33,7 @@ from pathlib import Path
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
 from harness.reports.leaderboard import Board, Row, select
+from harness.reports.values import grouped
 from harness.store.record import DatasetInfo, ProtocolInfo
 from harness.store.run_store import Store
 
@@ -165,12 +166,9 @@ def _installed() -> list[Path]:
 def with_published(boards: Sequence[Board], quoted: Sequence[PublishedRow]) -> list[Board]:
     """Adds the published rows of a data set to its boards under the papers' kind of protocol; other boards are
     unchanged."""
-    rows = {board.dataset.name: [] for board in boards}
-    for row in quoted:
-        if row.beside and row.dataset in rows:
-            rows[row.dataset].append(row.row())
+    rows = grouped((row for row in quoted if row.beside), lambda row: row.dataset)
     return [
-        replace(board, rows=(*board.rows, *rows[board.dataset.name]))
+        replace(board, rows=(*board.rows, *(row.row() for row in rows.get(board.dataset.name, ()))))
         if board.protocol.name.startswith(RULES)
         else board
         for board in boards
@@ -181,13 +179,10 @@ def _alone(quoted: Sequence[PublishedRow], name: str, names: Collection[str]) ->
     """Boards of published rows only, one for each split. `names`: data sets with a measured board, which shows the rows
     of our split."""
     dataset = DatasetInfo(name=name, fingerprint="", users=0, items=0, interactions=0)
-    splits: dict[str, list[Row]] = {}
-    for row in quoted:
-        if row.dataset == name and not (row.beside and name in names):
-            splits.setdefault("" if row.beside else row.known["split"], []).append(row.row())
-    for split, rows in splits.items():
+    rows = (row for row in quoted if row.dataset == name and not (row.beside and name in names))
+    for split, group in grouped(rows, lambda row: "" if row.beside else row.known["split"]).items():
         rules = ProtocolInfo(name=split, fingerprint="", max_history=0, exclude_history=False)
-        yield Board(dataset, rules, tuple(rows))
+        yield Board(dataset, rules, tuple(row.row() for row in group))
 
 
 def _read(path: Path) -> Iterator[PublishedRow]:

@@ -196,11 +196,8 @@ def sheets(
     sides: Sequence[RunGroup], published_gaps: Sequence[PublishedGap], metrics: Sequence[str]
 ) -> list[ReportTable]:
     """Two sheets a side."""
-    results = []
-    for side in sides:
-        own = [gap for gap in published_gaps if gap.label == side.label]
-        results += [_numbers(side, own, metrics), _protocols(own)]
-    return results
+    pairs = [(side, [gap for gap in published_gaps if gap.label == side.label]) for side in sides]
+    return [sheet for side, own in pairs for sheet in (_numbers(side, own, metrics), _protocols(own))]
 
 
 def _numbers(side: RunGroup, gaps: Sequence[PublishedGap], metrics: Sequence[str]) -> ReportTable:
@@ -212,7 +209,7 @@ def _numbers(side: RunGroup, gaps: Sequence[PublishedGap], metrics: Sequence[str
         for metric in metrics:
             both = gap.numbers.get(metric)
             cells += ["-", ""] if both is None else [metric_text(both[1]), signed(both[0] - both[1])]
-        lines.append(TableRow((method_text(gap.quoted), *cells, gap.quoted.told), apart=True))
+        lines.append(TableRow((_method(gap.quoted), *cells, gap.quoted.told), apart=True))
     first = side.first
     title = (
         f"{side.label} on {first.dataset.name} ({first.dataset.users:,} users, {first.dataset.items:,} items) "
@@ -230,7 +227,7 @@ def _protocols(gaps: Sequence[PublishedGap]) -> ReportTable:
     differs = "differs (ours / theirs)"
     rows = [
         {
-            "method": method_text(gap.quoted),
+            "method": _method(gap.quoted),
             "source": gap.quoted.source,
             differs: mismatches(gap, "differs"),
             "unknown": mismatches(gap, "unknown"),
@@ -244,6 +241,6 @@ def _protocols(gaps: Sequence[PublishedGap]) -> ReportTable:
     return text_table(title, rows, wraps=rows[0], main=differs, drop=drop, notes=[SHORTER], apart=[True] * len(rows))
 
 
-def method_text(quoted: PublishedRow) -> str:
+def _method(quoted: PublishedRow) -> str:
     """The method with the marks of a published row."""
-    return " ".join([quoted.method, QUOTED, *([INCONSISTENT] if quoted.inconsistent else [])])
+    return f"{quoted.method} {QUOTED} {INCONSISTENT if quoted.inconsistent else ''}".rstrip()

@@ -10,12 +10,16 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.data.catalog import catalogue_entries
+from harness.data.dataset import safe_name
+from harness.data.loading import folder_dataset
 from harness.errors import Code, InputError, unknown_name
+from harness.reports.values import grouped
 from harness.store.record import Record
 from harness.store.run_store import (
     RunFolder,
@@ -84,9 +88,10 @@ def choose(store: Store, names: Sequence[str], dataset: str | None = None) -> li
 def choose_one(store: Store, name: str, dataset: str | None = None) -> StoredRun:
     """The single run of `name`. Raises `InputError` as `choose` does, and for a name of several runs."""
     (group,) = choose(store, [name], dataset)
-    if len(group.runs) > 1:
+    first, *rest = group.runs
+    if rest:
         raise _refused(f"{name!r} stands for {len(group.runs)} runs", f"name one of {', '.join(group.run_ids)}")
-    return group.runs[0]
+    return first
 
 
 def check_comparable(chosen: Sequence[RunGroup]) -> None:
@@ -128,7 +133,7 @@ def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     records = [run.record for run in runs]
     if len({record.model for record in records}) > 1:
         raise _refused(f"{text!r} joins runs of several models", "give each model apart")
-    configurations = _grouped(runs, configuration_of)
+    configurations = list(grouped(runs, lambda run: configuration_of(run.record)).values())
     if len(configurations) > 1:
         notes = config_differences(configurations)
         listed = [f"{_ids(group)} ({note})" for group, note in zip(configurations, notes, strict=True)]
@@ -138,8 +143,8 @@ def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     if len(names := sorted({record.dataset.name for record in records})) > 1:
         raise _refused(f"{text!r} has runs on {', '.join(names)}", "say which with -d")
     if message := _apart(records):
-        alike = _grouped(runs, lambda record: (record.dataset.fingerprint, record.protocol.fingerprint))
-        hint = f"give the ids of those that were: {' or '.join(map(_ids, alike[:KNOWN]))}"
+        alike = grouped(runs, lambda run: (run.record.dataset.fingerprint, run.record.protocol.fingerprint))
+        hint = f"give the ids of those that were: {' or '.join(map(_ids, list(alike.values())[:KNOWN]))}"
         raise _refused(f"{text!r} has runs that were not measured alike: {message}", hint)
     if len({record.seed for record in records}) < len(records):
         raise _refused(f"{text!r} has a seed twice", "give each run once", "duplicate")
@@ -149,13 +154,6 @@ def _side(text: str, paths: Sequence[Path]) -> list[StoredRun]:
 def configuration_of(record: Record) -> str:
     """What runs share that differ by seed only."""
     return record.details.get("configuration", record.run_id)
-
-
-def _grouped(runs: Sequence[StoredRun], key: Callable[[Record], Any]) -> list[list[StoredRun]]:
-    groups: dict[Any, list[StoredRun]] = {}
-    for run in runs:
-        groups.setdefault(key(run.record), []).append(run)
-    return list(groups.values())
 
 
 def _ids(runs: Sequence[StoredRun]) -> str:
@@ -224,15 +222,10 @@ def _labels(sides: Sequence[Sequence[StoredRun]]) -> list[str]:
 def stored_name(store: Store, dataset: str) -> str:
     """The name under which runs of a data set, given by name or folder, are stored. Raises `InputError` if there are
     none."""
-    from harness.data.catalog import catalogue_entries
-    from harness.data.dataset import safe_name
-
     stored = {path.name for path in store.runs.glob("*/*") if path.is_dir()}
     if dataset in stored or dataset in catalogue_entries():
         return dataset
     if dataset and Path(dataset).expanduser().exists():
-        from harness.data.loading import folder_dataset
-
         return folder_dataset(Path(dataset).expanduser())
     if (safe := safe_name(dataset)) in stored or safe in catalogue_entries():
         return safe
@@ -242,9 +235,7 @@ def stored_name(store: Store, dataset: str) -> str:
 def config_differences(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
     """One note a group (runs that differ by seed only); empty if its model has no other group. Notes of one model are
     distinct: each names the settings that distinguish its group, or run ids if no setting does."""
-    models: dict[str, list[int]] = {}
-    for number, group in enumerate(groups):
-        models.setdefault(group[0].record.model, []).append(number)
+    models = grouped(range(len(groups)), lambda number: groups[number][0].record.model)
     notes = [""] * len(groups)
     for rivals in models.values():
         if len(rivals) == 1:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from harness.store.record import SUSPECTED, Record
 
@@ -12,6 +13,16 @@ DIGITS = 4  # digits of a formatted metric
 LEAK = "‡"  # mark of a configuration that sees held-out rows
 LEAKS = "leaks: this configuration sees held-out rows, so it is no clean result"
 LESS = "§"  # mark of a model with fewer trials than another one of the table
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The items of each key, both in the order of the items."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def comma_separated(text: str | None) -> tuple[str, ...]:

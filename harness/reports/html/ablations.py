@@ -89,10 +89,10 @@ def _grid(store: Store, path: Path, document: dict[str, Any]) -> Grid:
     variants = []
     for row in document["rows"]:
         slots = [slot for slot in document["runs"] if slot["cell"] == row["name"]]
-        runs = [_run(store, RunKey(model, dataset, slot["run_id"])) for slot in slots if slot["state"] == "complete"]
+        keys = [RunKey(model, dataset, slot["run_id"]) for slot in slots if slot["state"] == "complete"]
+        runs = tuple(run for key in keys if (run := _run(store, key)) is not None)
         reasons = tuple(slot["reason"] for slot in slots if slot["state"] == "failed")
-        stored_runs = tuple(run for run in runs if run is not None)
-        variants.append(Variant(row["name"], stored_runs, row["changes"], len(slots), reasons))
+        variants.append(Variant(row["name"], runs, row["changes"], len(slots), reasons))
     if not variants:
         raise ValueError("it has no rows")
     return Grid(document["grid"], document["about"], model, path, tuple(variants))

@@ -24,6 +24,7 @@ from harness.reports.per_user import Measured, measured
 from harness.reports.published import read_published, with_published
 from harness.reports.selection import stored_name
 from harness.reports.tables import ReportTable, TableRow, text_table
+from harness.reports.values import grouped
 from harness.store.record import Env
 from harness.store.run_store import Store, StoredRun, warn
 
@@ -41,10 +42,7 @@ def _valid(row: Row, metric: str) -> float:
 
 def chosen(board: Board, metric: str) -> list[Row]:
     """One row a model, in the board's order; the first `MOST` of them."""
-    models: dict[str, list[Row]] = {}
-    for row in board.rows:
-        if row.rank is not None:
-            models.setdefault(row.model, []).append(row)
+    models = grouped((row for row in board.rows if row.rank is not None), lambda row: row.model)
     best = [max(rows, key=lambda row: _valid(row, metric)) for rows in models.values()]
     return sorted(best, key=lambda row: row.rank or 0)[:MOST]
 
@@ -155,7 +153,7 @@ def _leaderboard(board: Board, metric: str) -> Part:
     sheet = formats.sheet(board, metric, COLUMNS)
     places = [place for place in range(len(sheet.columns)) if any(line.texts[place] for line in sheet.lines)]
     lines = [
-        TableRow(tuple(line.texts[place] for place in places), tuple(map(line.mark, places)), line.apart)
+        TableRow(tuple(line.texts[place] for place in places), tuple(line.mark(place) for place in places), line.apart)
         for line in sheet.lines
     ]
     columns = tuple(sheet.columns[place] for place in places)

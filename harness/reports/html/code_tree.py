@@ -19,6 +19,7 @@ from harness.errors import InputError
 from harness.reports.html.document import Figure, View, broken, shown
 from harness.reports.leaderboard import Row
 from harness.reports.tables import text_table
+from harness.reports.values import grouped
 
 FIRST, SECOND = 16, 15  # number of tokens that are shown: of the first level, and below each of them
 EXAMPLES, TITLE, WIDE = 3, 52, 20  # titles in a box, characters of a title, and characters of a line
@@ -86,9 +87,7 @@ def _grouped(
     codes: Sequence[tuple[str, ...]], items: Sequence[int], level: int, limit: int, parent: str
 ) -> tuple[list[Node], list[int]]:
     """The biggest tokens of a level among items, and the items of all others."""
-    below: dict[str, list[int]] = {}
-    for item in items:
-        below.setdefault(codes[item][level], []).append(item)
+    below = grouped(items, lambda item: codes[item][level])
     order = sorted(below, key=lambda token: (-len(below[token]), len(token), token))
     names, rest = order[:limit], order[limit:]
     selected_nodes = [Node(f"{parent}/{token}", token, parent, tuple(below[token])) for token in names]

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from harness.reports.html.document import Figure, Style, View, log_axis, marker, plot, shown
 from harness.reports.leaderboard import Board, Row
 from harness.reports.tables import text_table
-from harness.reports.values import LEAK, marked, metric_text
+from harness.reports.values import LEAK, grouped, marked, metric_text
 
 MARGIN = 0.08  # share of the plot's width that the axis leaves free on each side
 
@@ -118,10 +118,8 @@ def _cost_plot(
             hoverinfo="skip",
         )
     ]
-    groups: dict[tuple[str, bool], list[Row]] = {}
-    for row in rows:
-        if row.rank not in selected:
-            groups.setdefault((row.model, bool(row.leaks)), []).append(row)
+    others = (row for row in rows if row.rank not in selected)
+    groups = grouped(others, lambda row: (row.model, bool(row.leaks)))
     faint = [_marks(group, metric, price, styles[model]) for (model, _), group in groups.items()]
     traces += [one.update(showlegend=False, opacity=0.55, marker={"size": 6}) for one in faint]
     for row in (row for row in rows if row.rank in selected):
