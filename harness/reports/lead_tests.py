@@ -79,13 +79,12 @@ def shortcut_note(rows: Sequence[Row], metric: str) -> str:
     """The note below a board; empty if it has no score."""
     if (two := _best(rows, metric)) is None:
         return ""
-    (free, free_name), (trained, trained_name) = two
-    score, free_text, trained_text = free / max(free, trained), f"{free:.{DIGITS}f}", f"{trained:.{DIGITS}f}"
+    (free, _), (trained, _) = two
+    free_text, trained_text = (f"{model} ({value:.{DIGITS}f})" for value, model in two)
+    message = f"{free_text}, the best of these, divided by {trained_text}"
     if free >= trained:
-        message = f"{free_name} ({free_text}) is the best row, {trained_name} ({trained_text}) the best trained one"
-    else:
-        message = f"{free_name} ({free_text}), the best of these, divided by {trained_name} ({trained_text})"
-    return f"{FREE} training-free. Shortcut score {score:.2f} by {metric}: {message}"
+        message = f"{free_text} is the best row, {trained_text} the best trained one"
+    return f"{FREE} training-free. Shortcut score {free / max(free, trained):.2f} by {metric}: {message}"
 
 
 def _best(rows: Sequence[Row], metric: str) -> list[tuple[float, str]] | None:

@@ -231,8 +231,7 @@ def _passes(records: Sequence[Record]) -> float | None:
         reports = [trained.get("training"), *(trained.get("stages") or {}).values()]
         parts = [report["passes"] for report in reports if isinstance(report, dict) and "passes" in report]
         counts.append(sum(parts) if parts else trained.get("epochs"))
-    values = [float(count) for count in counts if isinstance(count, int | float)]
-    return statistics.fmean(values) if values and len(values) == len(counts) else None
+    return statistics.fmean(counts) if all(isinstance(count, int | float) for count in counts) else None
 
 
 def _codes(records: Sequence[Record]) -> dict[str, float]:

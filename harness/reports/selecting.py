@@ -166,7 +166,5 @@ def _values(data: Measured, run: StoredRun, names: Sequence[str], deeper: Deeper
 
 def _labelled(row: Row, labels: Mapping[str, str]) -> Row:
     """The row with its label; labels of its runs come before labels of its model."""
-    for text, name in labels.items():
-        if any(run_id.startswith(text) for run_id in row.run_ids):
-            return replace(row, model=name)
-    return replace(row, model=labels[row.model]) if row.model in labels else row
+    of_runs = (name for text, name in labels.items() if any(run_id.startswith(text) for run_id in row.run_ids))
+    return replace(row, model=next(of_runs, labels.get(row.model, row.model)))

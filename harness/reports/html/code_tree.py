@@ -76,10 +76,9 @@ def nodes(codes: Sequence[tuple[str, ...]]) -> list[Node]:
     for first in firsts:
         result.append(first)
         if len(codes[0]) > 1:
-            selected_nodes, rest = _grouped(codes, first.items, 1, SECOND, first.key)
-            result += selected_nodes
-            if rest:
-                result.append(Node(f"{first.key}/…", "other tokens", first.key, tuple(rest)))
+            seconds, rest = _grouped(codes, first.items, 1, SECOND, first.key)
+            result += seconds
+            result += [Node(f"{first.key}/…", "other tokens", first.key, tuple(rest))] if rest else []
     return result
 
 

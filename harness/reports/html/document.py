@@ -65,7 +65,9 @@ class Section:
 
 def document(title: str, description: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
     """The whole page, as text that can be encoded in UTF-8."""
-    library, script = _script(get_plotlyjs()), _script(_file("page.js"))
+    library, script = (
+        re.sub("\r\n?", "\n", text) for text in (get_plotlyjs(), _file("page.js"))
+    )  # as browsers hash it
     text = render(
         "page.html",
         policy=_policy(library, script),
@@ -97,11 +99,6 @@ def _policy(*scripts: str) -> str:
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     sources = " ".join(f"'sha256-{text}'" for text in hashes)
     return f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
-
-
-def _script(text: str) -> str:
-    """A script with line breaks as the browser normalises them before hashing."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _file(name: str) -> str:
