@@ -65,9 +65,8 @@ class Section:
 
 def document(title: str, description: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
     """The whole page, as text that can be encoded in UTF-8."""
-    library, script = (
-        re.sub("\r\n?", "\n", text) for text in (get_plotlyjs(), _file("page.js"))
-    )  # as browsers hash it
+    # line breaks as the browser normalises them before hashing
+    library, script = (re.sub("\r\n?", "\n", text) for text in (get_plotlyjs(), _file("page.js")))
     text = render(
         "page.html",
         policy=_policy(library, script),
