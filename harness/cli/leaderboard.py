@@ -182,7 +182,7 @@ def report(
     results: Results = RESULTS,
 ) -> None:
     """Write one HTML page with the tables and plots of all stored runs on a data set; it is self-contained."""
-    from harness.reports.html.build import ReportOptions, report
+    from harness.reports.html.build import report
     from harness.reports.selection import stored_name
     from harness.runs.api import check_writable
     from harness.store.run_store import Store
@@ -191,7 +191,7 @@ def report(
     if output is not None:
         check_writable(output)
     path = output or results / f"{stored_name(store, dataset)}.html"
-    text = report(store, ReportOptions(dataset, metric, published), log)
+    text = report(store, dataset, metric, published=published, message=log)
     log(f"a page of {len(text) / 1e6:.1f} MB")
     write_output(path, text)
 

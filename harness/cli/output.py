@@ -164,16 +164,16 @@ def print_summary(done: Sequence[Finished], store: Store, *, as_json: bool) -> N
     from harness.protocol.protocol import MAIN_METRIC
     from harness.reports import formats
     from harness.reports.leaderboard import boards, standing
+    from harness.reports.tables import sheets_drawn
 
     for finished in done:
         if finished.reused:
             log(f"{finished.record.run_id} is complete already, from {finished.record.finished:%Y-%m-%d %H:%M} UTC")
         print_plain(formats.metrics_table(finished.record), as_json=as_json)
     record = done[-1].record
-    selected_boards = boards(store.query(record.dataset.name), MAIN_METRIC)
-    board, row = standing(selected_boards, record.run_id)
-    width = console(as_json=as_json).width
-    print_plain(formats.table([board], MAIN_METRIC, width), as_json=as_json)
+    board, row = standing(boards(store.query(record.dataset.name), MAIN_METRIC), record.run_id)
+    drawn = sheets_drawn([formats.sheet(board, MAIN_METRIC)], console(as_json=as_json).width)
+    print_plain(drawn, as_json=as_json)
     print_plain(formats.place_text(board, row, MAIN_METRIC), as_json=as_json)
     for finished in done:
         log(f"stored in {finished.path}")

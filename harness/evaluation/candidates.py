@@ -12,7 +12,7 @@ Candidates that were truncated, or that were ranked as well as the target, canno
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,19 +67,18 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     places = np.where(
         is_target.any(axis=1), np.cumsum(listed, axis=1)[np.arange(len(is_target)), is_target.argmax(axis=1)], 0
     )
-    lists, lock = int((lengths > 0).sum()), int((places > 0).sum())
-    lower = int((places > (lengths + 1) // 2).sum())
-    candidates = Candidates(lists, lock, lower)
+    lists, held = int((lengths > 0).sum()), int((places > 0).sum())
+    candidates = Candidates(lists, held, lower=int((places > (lengths + 1) // 2).sum()))
     own_rows = rows_of(requests.cases, predictions.cases)
     histories = requests.histories.take(own_rows)
     names = incidence(histories.rows(), histories.values, (len(histories), n_items))
     room = n_items - names.sum(axis=1)
-    if lists < LISTS or lock < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
+    if lists < LISTS or held < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
         return candidates
-    rest = _membership(np.where(listed & ~is_target, predictions.items, NO_ITEM), n_items)
     rows = np.flatnonzero((places > 0) & (lengths > 1))
     if len(rows) < LISTS:
         return candidates
+    rest = _membership(np.where(listed & ~is_target, predictions.items, NO_ITEM), n_items)
     requested, neighbours = (
         rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int)] for limit in (ASKED, OTHERS)
     )
@@ -89,8 +88,9 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     likeness = _likeness(rest, requested, neighbours, own_pair)
     sample = _drawn(rest, requested, neighbours, n_items)
     random = _likeness(sample, np.arange(len(requested)), len(requested) + np.arange(len(neighbours)), own_pair)
-    figures = (float(has_value.mean()), float(likeness.mean()), float(random.mean()))
-    return Candidates(lists, lock, lower, *figures, alarm=_alarm(candidates, has_value, *figures[1:]))
+    similar, drawn = float(likeness.mean()), float(random.mean())
+    alarm = _alarm(candidates, has_value, similar, drawn)
+    return replace(candidates, neighbour=float(has_value.mean()), likeness=similar, random_likeness=drawn, alarm=alarm)
 
 
 def _alarm(candidates: Candidates, has_value: np.ndarray, likeness: float, random: float) -> str:
@@ -124,8 +124,8 @@ def _hold_neighbours(
     similar; users with the same target are not compared, nor with those whose target is in the history."""
     rows, neighbour_rows = rest[requested], rest[neighbours]
     common = (rows @ neighbour_rows.T).toarray()
-    holds, lock = rows[:, target_items[neighbours]].toarray(), neighbour_rows[:, target_items[requested]].toarray().T
-    sizes = rows.sum(axis=1)[:, None] - holds + neighbour_rows.sum(axis=1) - lock
+    holds, held = rows[:, target_items[neighbours]].toarray(), neighbour_rows[:, target_items[requested]].toarray().T
+    sizes = rows.sum(axis=1)[:, None] - holds + neighbour_rows.sum(axis=1) - held
     index = common / np.maximum(1, sizes - common)
     index[
         (target_items[requested][:, None] == target_items[neighbours])

@@ -1,8 +1,4 @@
-"""The report card: metrics by groups of test users, and properties of the lists besides accuracy.
-
-Users are grouped by the similarity of training data to their target, by popularity of the target, and by length of the
-history. Beyond-accuracy measures of lists are stated with the source of their formula.
-"""
+"""The report card: metrics by groups of test users, and properties of the lists besides accuracy."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ import numpy as np
 
 from harness.core.seeding import generator
 from harness.evaluation.metrics import incidence
-from harness.evaluation.significance import bootstrap_ci
+from harness.evaluation.significance import mean_interval
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import Split, TrainingData
 
@@ -96,26 +92,20 @@ def group_metrics(
     None."""
     results = []
     for group in groups:
-        inside = values[group.rows]
-        figures: dict[str, float | None] = {"mean": None, "low": None, "high": None}
-        if len(inside):
-            users = None if clusters is None else clusters[group.rows]
-            rng = generator(SEED, "card", group.name, 0)
-            low, high = bootstrap_ci(inside, rng, resamples=RESAMPLES, clusters=users)
-            figures = {"mean": float(inside.mean()), "low": low, "high": high}
+        rng = generator(SEED, "card", group.name, 0)
+        interval = mean_interval(values, group.rows, rng, RESAMPLES, clusters) if group.users else (None, None, None)
+        figures = dict(zip(("mean", "low", "high"), interval, strict=True))
         results.append({"by": group.by, "name": group.name, "users": group.users, **figures})
     return results
 
 
 def list_measures(lists: Predictions, train: TrainingData, k: int = K) -> dict[str, float | None]:
-    """What the first `k` items of each list are like; None where nothing is listed.
-
-    `coverage`: share of the catalogue that some list has (Ge et al. 2010). `gini`: inequality of how often each item of
-    the catalogue is listed, 0 to 1 - 1/n_items (Gunawardana & Shani 2015). `novelty`: mean self-information of a listed
-    item in bits, -log2 of the share of training users who have it (Zhou et al. 2010); an item that nobody has counts as
-    one that one user has. `popularity_share`: share of listed items that are of the head (one minus the tail
-    percentage of Abdollahpouri et al. 2019).
-    """
+    """What the first `k` items of each list are like; None where nothing is listed. `coverage`: share of the catalogue
+    that some list has (Ge et al. 2010). `gini`: inequality of how often each item of the catalogue is listed, 0 to 1 -
+    1/n_items (Gunawardana & Shani 2015). `novelty`: mean self-information of a listed item in bits, -log2 of the share
+    of training users who have it (Zhou et al. 2010); an item that nobody has counts as one that one user has.
+    `popularity_share`: share of listed items that are of the head (one minus the tail percentage of Abdollahpouri et
+    al. 2019)."""
     listed = lists.items[:, :k]
     listed = listed[listed != NO_ITEM]
     if not len(listed):

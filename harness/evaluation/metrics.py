@@ -4,15 +4,13 @@ Each case has one relevant item, so that Recall@k is 1 if it is among the first 
 MRR@10 is 1 / rank. The metrics of a case depend only on that rank: ranx scores one list for each rank, and every case
 gets the values of its rank. ranx gets new arrays with scores by rank (it sorts ties unstably and modifies its input).
 
-Also here: counts of defects in ranked lists for the run's record, `without_history` for `protocol.exclude_history`,
-the fusion of lists, and metrics over codes instead of items, as in work that counts a colliding code as a hit, with the
-inflation that they cause: they are recorded as a difference to the metrics and never ranked by.
+Also here: counts of defects in ranked lists, `without_history` for `protocol.exclude_history`, the fusion of lists, and
+metrics over codes instead of items, as in work that counts a colliding code as a hit; nothing is ranked by them.
 
-A lower bound follows from the item index alone, for any model that ranks codes. A code of g items does not say which
-one is meant, so that a list of codes becomes a list of items in an order independent of the target, which puts the
-target at each of the g positions of its code equally often. With the target's code at position r, behind codes of one
-item each, a metric m over codes is m(r), over items (m(r) + ... + m(r + g - 1)) / g on average. Codes of several items
-before it only move the target further down, so that the difference is a lower bound.
+A lower bound of what they add follows from the item index alone. A code of g items does not say which one is meant, so
+that a list of codes puts the target at each of the g positions of its code equally often. With the target's code at
+position r, behind codes of one item each, a metric m over codes is m(r), over items (m(r) + ... + m(r + g - 1)) / g on
+average. Codes of several items before it only move the target further down.
 """
 
 from __future__ import annotations
@@ -55,11 +53,8 @@ def compute_metrics(predictions: Predictions, targets: Targets) -> dict[str, flo
 
 def per_user(predictions: Predictions, targets: Targets, names: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
     """Each metric a case, float64, shape (cases,), aligned with `targets.cases`; keys are `names`, each one of
-    `FUNCTIONS` and a K.
-
-    Raises `InvalidPredictions` where cases are missing, repeated or not requested, where a list names an item twice,
-    or where there is no case at all: such lists have no score, not even a low one.
-    """
+    `FUNCTIONS` and a K. Raises `InvalidPredictions` where cases are missing, repeated or not requested, where a list
+    names an item twice, or where there is no case at all."""
     if not len(targets.cases):
         raise InvalidPredictions("there is no user to measure")
     if problems := predictions.problems(targets.cases, ANY_ITEM):
@@ -77,16 +72,11 @@ def _places(items: np.ndarray, target_items: np.ndarray) -> np.ndarray:
 
 def outcomes(width: int, names: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
     """Each metric by ranx for each place that the relevant item can have in a list of `width` items, and for none."""
-    ranx = _ranx()
-    lists = np.arange(width) + 2.0
-    lists = np.stack([lists, np.arange(width, 0, -1)], axis=-1)[None].repeat(width + 1, axis=0)
+    lists = np.stack([np.arange(width) + 2.0, np.arange(width, 0, -1)], axis=-1)[None].repeat(width + 1, axis=0)
     lists[np.arange(width), np.arange(width), 0] = RELEVANT
     qrels = np.full((width + 1, 1, 2), float(RELEVANT))
-    scores = {}
-    for name in names:
-        metric, _, k = name.partition("@")
-        scores[name] = ranx[FUNCTIONS[metric]](qrels, lists, k=int(k))
-    return scores
+    parts = {name: name.partition("@") for name in names}
+    return {name: _ranx()[FUNCTIONS[metric]](qrels, lists, k=int(k)) for name, (metric, _, k) in parts.items()}
 
 
 @cache
@@ -127,18 +117,14 @@ def incidence(row: np.ndarray, item: np.ndarray, shape: tuple[int, int]) -> spar
 
 
 def without_history(predictions: Predictions, requests: Requests, depth: int) -> Predictions:
-    """The lists without items of the user's history, closed up and cut to `depth`; they are never topped up.
-
-    Raises `InvalidPredictions` where a case of the lists was not requested.
-    """
+    """The lists without items of the user's history, closed up and cut to `depth`; they are never topped up. Raises as
+    `seen` does."""
     return predictions.kept((predictions.items != NO_ITEM) & ~seen(predictions, requests)).first(depth)
 
 
 def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
     """Which listed items stand in the history that their user's request shows: bool, shape of `predictions.items`.
-
-    Raises `InvalidPredictions` where a case of the lists was not requested.
-    """
+    Raises `InvalidPredictions` where a case of the lists was not requested."""
     if len(extra := np.setdiff1d(predictions.cases, requests.cases)):
         raise InvalidPredictions(f"{len(extra)} lists were not requested")
     rows = rows_of(requests.cases, predictions.cases)
@@ -153,29 +139,23 @@ def seen(predictions: Predictions, requests: Requests) -> np.ndarray:
 
 
 def count_list_defects(
-    predictions: Predictions, requests: Requests, depth: int, n_items: int | None = None
+    predictions: Predictions, requests: Requests, depth: int, n_items: int = ANY_ITEM
 ) -> dict[str, int]:
-    """Counts over the lists that were given for `requests`, cut to `depth`.
-
-    `users_expected` requested, `users_scored` of them ranked; `short` users with fewer than `depth` items; `invalid`
-    entries that are no item (a negative id that is not `NO_ITEM`, and from `n_items` on where it is given); `duplicate`
-    entries that repeat an earlier one of their list; `seen` entries that stand in the history that the request shows.
-    """
+    """Counts over the lists that were given for `requests`, cut to `depth`: `users_expected` requested, `users_scored`
+    of them ranked; `short` users with fewer than `depth` items; `invalid` entries that are no item (a negative id that
+    is not `NO_ITEM`, and from `n_items` on); `duplicate` entries that repeat an earlier one of their list; `seen`
+    entries that stand in the history that the request shows."""
     requested = np.isin(predictions.cases, requests.cases)
-    current_predictions = Predictions(
-        predictions.cases[requested], predictions.items[requested], predictions.scores[requested]
-    ).first(depth)
-    unknown = current_predictions.items < NO_ITEM
-    if n_items is not None:
-        unknown |= current_predictions.items >= n_items
-    ordered = np.sort(current_predictions.items, axis=1)
+    parts = (predictions.cases[requested], predictions.items[requested], predictions.scores[requested])
+    lists = Predictions(*parts).first(depth)
+    ordered = np.sort(lists.items, axis=1)
     return {
         "users_expected": len(requests),
-        "users_scored": len(np.unique(current_predictions.cases)),
-        "short": int((current_predictions.lengths < depth).sum()),
-        "invalid": int(unknown.sum()),
+        "users_scored": len(np.unique(lists.cases)),
+        "short": int((lists.lengths < depth).sum()),
+        "invalid": int(((lists.items < NO_ITEM) | (lists.items >= n_items)).sum()),
         "duplicate": int(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)).sum()),
-        "seen": int(seen(current_predictions, requests).sum()),
+        "seen": int(seen(lists, requests).sum()),
     }
 
 
@@ -195,17 +175,13 @@ def fuse(lists: Sequence[Predictions], depth: int) -> Predictions:
 
 
 def code_level(predictions: Predictions, targets: Targets, groups: np.ndarray) -> dict[str, Any]:
-    """JSON-able. `groups` int64 (n_items,) numbers the items' codes.
-
-    `collision_rate` is the share of items whose code another item has too, `affected_targets` the same of `targets`.
-    `code_level` are the protocol's metrics where a hit is an item with the target's code, a code counting once, at its
-    first place; `code_level_delta` is what that adds to the metrics over items. A list of items may hold fewer codes
-    than is requested: `cut_lists` counts those with fewer than `ENOUGH`, for which both figures are least
-    values. Raises `InvalidPredictions` for groups of another catalogue.
-    """
-    if groups.ndim != 1 or max(predictions.items.max(initial=NO_ITEM), targets.items.max(initial=NO_ITEM)) >= len(
-        groups
-    ):
+    """JSON-able. `groups` int64 (n_items,) numbers the items' codes. `collision_rate` is the share of items whose code
+    another item has too, `affected_targets` the same of `targets`. `code_level` are the protocol's metrics where a hit
+    is an item with the target's code, a code counting once, at its first place; `code_level_delta` is what that adds to
+    the metrics over items. `cut_lists` counts lists of fewer codes than `ENOUGH`, for which both figures are least
+    values. Raises `InvalidPredictions` for groups of another catalogue."""
+    largest = max(predictions.items.max(initial=NO_ITEM), targets.items.max(initial=NO_ITEM))
+    if groups.ndim != 1 or largest >= len(groups):
         raise InvalidPredictions(f"code groups {groups.shape} do not cover the items that were listed and requested")
     shared = np.bincount(groups)[groups] > 1
     codes = as_codes(predictions, groups)
@@ -242,12 +218,9 @@ def shared_targets(groups: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
 
 def least_added(groups: np.ndarray, targets: np.ndarray) -> dict[str, dict[str, float]]:
     """For each of `METRICS`, what scoring codes adds at least on these `targets` (item ids, shape (n,), at least one).
-
-    `at_first_place`: added to a model that names the code of every target first. It scores 1 over codes, so one minus
-    this is the most that any ranking of codes can reach over items. `least_share`: the part of a code-level score that
-    the item-level score lacks, wherever targets' codes stand in the lists (the least over all places), if shared codes
-    are found as often as others.
-    """
+    `at_first_place`: added to a model that names the code of every target first; one minus this is the most that any
+    ranking of codes can reach over items. `least_share`: the part of a code-level score that the item-level score
+    lacks, the least over all places of targets' codes, if shared codes are found as often as others."""
     sizes, times = np.unique(np.bincount(groups)[groups][targets], return_counts=True)
     entries = {}
     for name, values in outcomes(DEPTH).items():

@@ -1,9 +1,7 @@
 """Paired statistics of two models on the same users: difference, confidence interval, significance.
 
-Users are the sampling unit. With several seeds, a user's value is the mean over them, so that the test is about the
-trained models at hand; `seeds_p` tests over seeds. With one relevant item there are few distinct values, so that users
-of equal difference are sampled together: a sum of random signs is binomial and a resample multinomial, the same
-distribution at lower cost.
+Users are the sampling unit. With several seeds, a user's value is the mean over them; `seeds_p` tests over seeds. Users
+of equal difference are sampled together: a sum of random signs is binomial and a resample multinomial.
 
 If a protocol has several cases a user, cases of one user are not independent. The mean is over cases, and `clusters`
 names the user of each: signs are sampled a user, resamples draw users with all their cases (cluster bootstrap, Field &
@@ -20,9 +18,8 @@ cut at zero, and the residual holds the interaction. Its interval is the exact o
 factors are Williams' and Tukey's, whose level is at least 1 - 2 alpha and close to 1 - alpha (Williams 1962; Searle et
 al. 1992, table 3.4). They assume normal effects. With a single tokenizer seed, `model` is the variance of the means.
 
-These three move the number that a run reports on the same test cases. `users` is another thing: the variance of the
-mean over a draw of as many users, s^2 / n; its interval is the large-sample one, with the fourth moment (Cramer 1946,
-27.7).
+`users` is the variance of the mean over a draw of as many users, s^2 / n; its interval is the large-sample one, with
+the fourth moment (Cramer 1946, 27.7).
 """
 
 from __future__ import annotations
@@ -124,24 +121,22 @@ def spread_of_mean(values: np.ndarray, clusters: np.ndarray | None) -> tuple[flo
     return float(np.sqrt(np.square(residuals).sum() / (len(sums) - 1)) / sizes.mean()), len(sums)
 
 
-def least_difference(spread: float, users: int, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The smallest true mean difference that a paired two-sided test at `alpha` finds with this `power`, where
-    differences have the standard deviation `spread`: (z of 1 - alpha / 2 + z of power) spread / sqrt(users) (Cohen
-    1988). For one test that is not corrected, over users: what other seeds would change is not in it.
+def least_difference(spread: float, users: int) -> float:
+    """The smallest true mean difference that a paired two-sided test at `ALPHA` finds with `POWER`, where differences
+    have the standard deviation `spread`: (z of 1 - alpha / 2 + z of power) spread / sqrt(users) (Cohen 1988). For one
+    test that is not corrected, over users: what other seeds would change is not in it.
 
     >>> round(least_difference(0.25, 10_000), 4)
     0.007
     """
     normal = NormalDist()
-    return (normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) * spread / users**0.5
+    return (normal.inv_cdf(1 - ALPHA / 2) + normal.inv_cdf(POWER)) * spread / users**0.5
 
 
 def permutation_test(separate: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> float:
-    """Two-sided p of the paired randomisation test: how often random signs give a mean at least as far from zero.
-
-    Exact up to `EXACT` users that differ; beyond, (as far + 1) / (resamples + 1), which is never zero and keeps its
-    level (Phipson & Smyth 2010). `separate` is float, shape (users,): a user's difference, or the sum over its cases.
-    """
+    """Two-sided p of the paired randomisation test: how often random signs give a mean at least as far from zero. Exact
+    up to `EXACT` users that differ; beyond, (as far + 1) / (resamples + 1), which keeps its level (Phipson & Smyth
+    2010). `separate` is float, shape (users,): a user's difference, or the sum over its cases."""
     changed = separate[separate != 0]
     if not len(changed):
         return 1.0
@@ -150,48 +145,39 @@ def permutation_test(separate: np.ndarray, rng: np.random.Generator, resamples: 
     if len(changed) <= EXACT:
         signs = 1.0 - 2.0 * ((np.arange(2 ** len(changed))[:, None] >> np.arange(len(changed))) & 1)
         return float((np.abs(signs @ changed) >= far).mean())
-    progress = 0
+    as_far = 0
     for part in _parts(resamples, len(sizes)):
         positive = rng.binomial(counts, 0.5, size=(part, len(sizes)))
-        progress += int((np.abs((2 * positive - counts) @ sizes) >= far).sum())
-    return (progress + 1) / (resamples + 1)
+        as_far += int((np.abs((2 * positive - counts) @ sizes) >= far).sum())
+    return (as_far + 1) / (resamples + 1)
 
 
 def bootstrap_ci(
     separate: np.ndarray,
     rng: np.random.Generator,
-    *,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
     clusters: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean, over users: `separate` is float, shape (cases,), at least one;
     `clusters` as in `paired_difference`."""
-    if clusters is not None:
-        return _cluster_ci(separate, clusters, rng, level, resamples)
-    values, counts = np.unique(separate, return_counts=True)
-    if len(values) == 1:
+    rows, axis = (separate, None) if clusters is None else (np.column_stack(_sums(separate, clusters)), 0)
+    values, counts = np.unique(rows, axis=axis, return_counts=True)
+    if clusters is None and len(values) == 1:
         return float(values[0]), float(values[0])
-    share = counts / len(separate)
-    sums = [rng.multinomial(len(separate), share, size=part) @ values for part in _parts(resamples, len(values))]
-    return _percentiles(np.concatenate(sums) / len(separate), level)
-
-
-def _cluster_ci(
-    separate: np.ndarray, clusters: np.ndarray, rng: np.random.Generator, level: float, resamples: int
-) -> tuple[float, float]:
-    sums, sizes = _sums(separate, clusters)
-    pairs, counts = np.unique(np.column_stack([sums, sizes]), axis=0, return_counts=True)
-    means = []
-    for part in _parts(resamples, len(pairs)):
-        totals = rng.multinomial(len(sums), counts / len(sums), size=part) @ pairs
-        means.append(totals[:, 0] / totals[:, 1])
-    return _percentiles(np.concatenate(means), level)
-
-
-def _percentiles(means: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    share = counts / len(rows)
+    sums = [rng.multinomial(len(rows), share, size=part) @ values for part in _parts(resamples, len(values))]
+    totals = np.concatenate(sums)
+    means = totals / len(rows) if clusters is None else totals[:, 0] / totals[:, 1]
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def mean_interval(
+    values: np.ndarray, rows: np.ndarray, rng: np.random.Generator, resamples: int, clusters: np.ndarray | None
+) -> tuple[float, float, float]:
+    """Mean and `bootstrap_ci` of the cases in `rows`, bool, at least one; `values` and `clusters` are of all cases."""
+    users = None if clusters is None else clusters[rows]
+    return float(values[rows].mean()), *bootstrap_ci(values[rows], rng, resamples, users)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -208,11 +194,9 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def seeds_p(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Two-sided exact permutation test over seeds: a model's mean a seed, every way to deal the seeds to two models.
-
+    """Two-sided exact permutation test over seeds: a model's mean a seed, every way to deal the seeds to two models;
     None where one has a single seed, or where there are more than `RELABELLINGS` ways. The smallest p it can give is
-    2 / (number of ways): 0.1 for three seeds each, 0.33 for two, so it warns more than it proves.
-    """
+    2 / (number of ways): 0.1 for three seeds each."""
     n, both = len(a), np.array([*a, *b], dtype=np.float64)
     if min(n, len(b)) < 2 or comb(len(both), n) > RELABELLINGS:
         return None
@@ -248,10 +232,9 @@ class Component:
 @dataclass(frozen=True)
 class Components:
     """`least_users`: the least mean difference of two runs that a paired test over the `users` tells apart, from the
-    spread of per-user differences of two runs of this method with no seed in common. `least_seeds`: the least true
-    difference of the means of two methods that vary as this one does, one run each; `least_rows` with `model_seeds`
-    independent runs each. `least_both` is of such rows over seeds and users at once: it counts the noise of single
-    users in both, so it is an upper bound. All by `least_difference`, two-sided and normal."""
+    spread of per-user differences of two runs of this method with no seed in common. `least_seeds`: of the means of two
+    methods that vary as this one does, one run each; `least_rows` with `model_seeds` independent runs each;
+    `least_both` of such rows over seeds and users at once, an upper bound. All by `least_difference`."""
 
     mean: float
     components: tuple[Component, ...]
@@ -269,20 +252,16 @@ class Components:
 
 
 def components(values: np.ndarray, clusters: np.ndarray | None = None) -> Components:
-    """From a metric a case, float, shape (tokenizer seeds, model seeds, cases); `clusters` is the user of each case
-    where a user may have several (`Requests.clusters`).
-
-    Raises `ValueError` for fewer than two model seeds or two users, and for values that are not finite.
-    """
+    """From a metric a case, float, shape (tokenizer seeds, model seeds, cases); `clusters` as in `paired_difference`.
+    Raises `ValueError` for fewer than two model seeds or two users, and for values that are not finite."""
     if values.ndim != 3 or values.shape[1] < 2 or values.shape[2] < 2 or not np.isfinite(values).all():
         raise ValueError(f"values of shape {values.shape} have no components of variance")
     tokenizers, models, cases = values.shape
-    factors = _two_way(values.mean(axis=2)) if tokenizers > 1 else _one_way(values[0].mean(axis=1))
+    means = values.mean(axis=2)
+    factors = _two_way(means) if tokenizers > 1 else (_mean_square("model", means[0] - means[0].mean(), models - 1),)
     spread, users = spread_of_mean(values.mean(axis=(0, 1)), clusters)
-    runs = _pair_spread(values, clusters)
-    seeds = sum(one.variance for one in factors)
-    least_users = least_difference(runs, users)
-    least_seeds = least_difference((2 * seeds) ** 0.5, 1)
+    least_users = least_difference(_pair_spread(values, clusters), users)
+    least_seeds = least_difference((2 * sum(one.variance for one in factors)) ** 0.5, 1)
     least_rows = least_seeds / models**0.5
     return Components(
         mean=float(values.mean()),
@@ -320,10 +299,6 @@ def _factor(source: str, squares: float, size: tuple[int, int], residual: Compon
         for ratio, total in zip(f.ppf(tails, freedom, residual.freedom), chi2.ppf(tails, freedom), strict=True)
     ]
     return Component(source, variance, ends[0], ends[1], freedom)
-
-
-def _one_way(means: np.ndarray) -> tuple[Component, ...]:
-    return (_mean_square("model", means - means.mean(), len(means) - 1),)
 
 
 def _mean_square(source: str, residuals: np.ndarray, freedom: int) -> Component:

@@ -10,9 +10,9 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.evaluation.significance import ALPHA, LEVEL, POWER, Components
-from harness.reports.comparison import Comparison, Pair, against, difference_text, family_note
+from harness.reports.comparison import Pair, difference_text, family_note, tested
 from harness.reports.per_user import Measured
-from harness.reports.selection import RunGroup
+from harness.reports.selection import RunGroup, check_comparable
 from harness.reports.tables import Report, ReportTable, text_table
 from harness.reports.values import DIGITS, LEAK, bounds, chance, marked, mean_and_std, metric_text
 
@@ -24,7 +24,6 @@ WORDS = {
     "residual": "residual (interaction of both)",
     "users": "draw of the users",
 }
-PLACES = DIGITS + 1  # more digits than for means, since deviations are smaller
 
 
 @dataclass(frozen=True)
@@ -37,44 +36,40 @@ class Variant(RunGroup):
 
     def seconds(self) -> float | None:
         """Mean seconds of training."""
-        values = [run.record.cost.train_seconds for run in self.runs]
+        values = (run.record.cost.train_seconds for run in self.runs)
         return mean_and_std([seconds for seconds in values if seconds is not None])[0]
 
 
 @dataclass(frozen=True)
 class AblationTable:
-    """`variants[0]` is the base; `metrics[0]` is the one that differences are tested in."""
+    """`variants[0]` is the base; `metrics[0]` is the one that differences are tested in. `pairs`: each row against the
+    base, by its label, but for rows without runs and rows with the base's runs."""
 
     title: str
     variants: tuple[Variant, ...]
     metrics: tuple[str, ...]
-    found: Comparison | None
-
-    def pair(self, variant: Variant) -> Pair | None:
-        """A row against the base; None for the base, for a row without runs, and for a row with the base's runs."""
-        pairs = self.found.pairs if self.found else ()
-        return next((pair for pair in pairs if pair.a == variant.label), None)
+    pairs: dict[str, Pair]
 
 
 def ablation_table(title: str, variants: Sequence[Variant], metrics: Sequence[str], base: Measured) -> AblationTable:
     """Compares every row with the base, as one family of tests. Raises `InputError` if no run is complete."""
     if not any(variant.runs for variant in variants):
-        reasons = [reason for variant in variants for reason in variant.failures]
-        raise InputError(
-            f"no run of this grid could be made: {reasons[0] if reasons else 'none was asked for'}", code="no-runs"
-        )
+        reason = next((reason for variant in variants for reason in variant.failures), "none was asked for")
+        raise InputError(f"no run of this grid could be made: {reason}", code="no-runs")
     first = variants[0]
-    rest = [v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids)]
-    result = None
-    if first.runs and rest:
-        result = against([first, *rest], (metrics[0],), base)
-    return AblationTable(title, tuple(variants), tuple(metrics), result)
+    sides = [first, *(v for v in variants[1:] if v.runs and set(v.run_ids) != set(first.run_ids))]
+    pairs: tuple[Pair, ...] = ()
+    if first.runs and len(sides) > 1:
+        check_comparable(sides)
+        values = [base.values(side.runs, metrics[:1]) for side in sides]
+        pairs = tested(sides, values, [(number, 0, metrics[0]) for number in range(1, len(sides))], base)
+    return AblationTable(title, tuple(variants), tuple(metrics), {pair.a: pair for pair in pairs})
 
 
 def sheet(table: AblationTable) -> ReportTable:
     """The table, ready to print."""
     main, *rest = table.metrics
-    notes = [family_note(len(table.found.pairs), table.found.users)] if table.found else []
+    notes = [family_note(list(table.pairs.values()))] if table.pairs else []
     if leaks := dict.fromkeys(text for variant in table.variants for text in variant.leaks):
         notes.append(f"{LEAK} leaks: this configuration sees held-out rows: {'; '.join(leaks)}")
     return text_table(
@@ -90,8 +85,12 @@ def sheet(table: AblationTable) -> ReportTable:
 
 
 def _texts(table: AblationTable, variant: Variant) -> dict[str, str]:
-    pair, seconds, done = table.pair(variant), variant.seconds(), len(variant.runs)
+    pair, seconds, done = table.pairs.get(variant.label), variant.seconds(), len(variant.runs)
     main, *rest = table.metrics
+    base = table.variants[0]
+    same = variant is not base and variant.runs and set(variant.run_ids) == set(base.run_ids)
+    notes = [f"the same runs as {base.label}" if same else variant.changes]
+    notes += [f"failed: {reason}" for reason in dict.fromkeys(variant.failures)]
     return {
         "variant": marked(variant.label, variant.leaks),
         "n": str(done) if done == variant.planned else f"{done} of {variant.planned}",
@@ -101,16 +100,8 @@ def _texts(table: AblationTable, variant: Variant) -> dict[str, str]:
         "p Holm": "" if pair is None else chance(pair.p_corrected),
         **{name: metric_text(*mean_and_std(variant.values(name))) for name in rest},
         "train s": "" if seconds is None else f"{seconds:,.1f}",
-        "note": _note(table, variant),
+        "note": "; ".join(filter(None, notes)),
     }
-
-
-def _note(table: AblationTable, variant: Variant) -> str:
-    base = table.variants[0]
-    same = variant is not base and variant.runs and set(variant.run_ids) == set(base.run_ids)
-    parts = [f"the same runs as {base.label}" if same else variant.changes]
-    parts += [f"failed: {reason}" for reason in dict.fromkeys(variant.failures)]
-    return "; ".join(filter(None, parts))
 
 
 def report(table: AblationTable) -> Report:
@@ -129,26 +120,17 @@ def document(table: AblationTable) -> dict[str, Any]:
     """The JSON document, unrounded. `difference` and what follows is against the base, in `metric`."""
     rows = []
     for variant in table.variants:
-        pair = table.pair(variant)
-        tested = {} if pair is None else pair.document()
-        means: dict[str, Any] = {}
+        pair = table.pairs.get(variant.label)
+        found = {} if pair is None else pair.document()
+        row: dict[str, Any] = {"name": variant.label, "changes": variant.changes, "n": len(variant.runs)}
+        row["seeds"] = list(variant.seeds)
         for name in table.metrics:
-            means[name], means[f"{name}_std"] = mean_and_std(variant.values(name))
-        rows.append(
-            {
-                "name": variant.label,
-                "changes": variant.changes,
-                "n": len(variant.runs),
-                "seeds": list(variant.seeds),
-                **means,
-                **{name: tested.get(name) for name in TESTED},
-                "train_seconds": variant.seconds(),
-                "leaks": list(variant.leaks),
-                "failures": list(variant.failures),
-                "run_ids": list(variant.run_ids),
-            }
-        )
-    users = table.found.users if table.found else None
+            row[name], row[f"{name}_std"] = mean_and_std(variant.values(name))
+        row |= {name: found.get(name) for name in TESTED}
+        row["train_seconds"] = variant.seconds()
+        row |= {name: list(getattr(variant, name)) for name in ("leaks", "failures", "run_ids")}
+        rows.append(row)
+    users = next((pair.found.users for pair in table.pairs.values()), None)
     return {"title": table.title, "metric": table.metrics[0], "users": users, "rows": rows}
 
 
@@ -157,10 +139,10 @@ def variance_report(title: str, metric: str, components: Components) -> Report:
     parts = [{**asdict(one), "deviation": one.deviation} for one in components.components]
     rest = {name: value for name, value in asdict(components).items() if name != "components"}
     document = {"title": title, "metric": metric, **rest, "alpha": ALPHA, "power": POWER, "components": parts}
-    return Report(lambda: [variance_sheet(title, components)], lambda: document, lambda: parts)
+    return Report(lambda: [_variance_sheet(title, components)], lambda: document, lambda: parts)
 
 
-def variance_sheet(title: str, components: Components) -> ReportTable:
+def _variance_sheet(title: str, components: Components) -> ReportTable:
     """The table, ready to print: standard deviations of the mean metric with their intervals, and the notes."""
     seeds = sum(one.variance for one in components.components if one.source != "users")
     rows = [
@@ -168,17 +150,14 @@ def variance_sheet(title: str, components: Components) -> ReportTable:
             "source": WORDS[one.source],
             "df": f"{one.freedom:,}",
             "deviation of the mean": _text(one.deviation),
-            "interval": ""
-            if one.low is None or one.high is None
-            else f"{_text(one.low**0.5)} to {_text(one.high**0.5)}",
+            "interval": " to ".join(_text(end**0.5) for end in (one.low, one.high) if end is not None),
             "share of the seeds' variance": "" if one.source == "users" or not seeds else f"{one.variance / seeds:.0%}",
         }
         for one in components.components
     ]
     apart = [one.source == "users" for one in components.components]
-    return text_table(
-        title, rows, left=("source",), main="deviation of the mean", notes=_notes(components), apart=apart
-    )
+    main = "deviation of the mean"
+    return text_table(title, rows, left=("source",), main=main, notes=_notes(components), apart=apart)
 
 
 def _notes(components: Components) -> list[str]:
@@ -202,4 +181,5 @@ def _notes(components: Components) -> list[str]:
 
 
 def _text(value: float) -> str:
-    return f"{value:.{PLACES}f}"
+    """One digit more than for means, since deviations are smaller."""
+    return f"{value:.{DIGITS + 1}f}"

@@ -6,8 +6,6 @@ The folder has `certificate.json` (the record and the SHA-256 of every other fil
 as columns are separated by blanks.
 
 Verification needs the folder only: it recomputes every metric from the TREC files and compares all digits.
-
-Texts of a certificate from the record: reproducibility checklist, model card, results in the hub's format.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import numpy as np
 import yaml
@@ -34,14 +32,14 @@ from harness.protocol.protocol import DEEPEST, METRICS, unit_of
 from harness.protocol.requests import Targets
 from harness.protocol.split import split
 from harness.reports.per_user import Measured, measured, protocol_of
-from harness.reports.tables import render_text
+from harness.reports.selection import leaves
+from harness.reports.tables import render
 from harness.store.record import Record
 from harness.store.run_store import StoredRun
 
 CERTIFICATE, RUN, QRELS = "certificate.json", "run.trec", "qrels.txt"
 FORMAT = 1
 LARGEST = 2**31  # bytes of a file that is read
-NOT_RECORDED = "not recorded"
 HEADINGS = {  # heading of the checklist → parts of the names of its settings
     "Text and encoder": r"text|semantic|encoder|pooling|feature",
     "Tokenizer and item codes": r"index|tokenizer|codes?\b|rqvae|tree|behavior|contrast",
@@ -75,7 +73,9 @@ def certify(run: StoredRun, folder: Path, command: str = "", data: str | None = 
         RUN: "".join(_run_lines(side, lists, record)),
         QRELS: "".join(_qrels_lines(side)),
         "config.yaml": yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120),
-        "checklist.md": checklist(record, settings, command),
+        "checklist.md": render(
+            "checklist.txt", record=record, sections=_sections(record, settings, command), cell=_cell
+        ),
         "README.md": model_card(record, command),
         f".eval_results/{record.dataset.name}.yaml": hub_results(record),
     }
@@ -103,24 +103,28 @@ def verify_certificate(folder: Path, data: str | None = None) -> list[Outcome]:
         sums = {str(name): str(value) for name, value in document["files"].items()}
     except (KeyError, ValueError, AttributeError) as error:
         raise InputError("the certificate is not whole", where=str(path), hint="make it again") from error
+    repeat = document.get("command") or "harness run --config config.yaml"
+    valid = [Outcome("validation metrics", None, "no validation lists are stored")] if record.metrics.valid else []
     return [
         *_files(folder, sums),
         *_metrics(folder, record),
         *_data(folder, record, data),
-        *_unchecked(document, record),
+        Outcome("training", None, f"the lists are taken as they are; to make them again: {repeat}"),
+        *valid,
+        Outcome("cost", None, "seconds and memory are of the machine that made the run"),
     ]
 
 
 def _files(folder: Path, sums: Mapping[str, str]) -> Iterator[Outcome]:
     for name, expected in sums.items():
-        path = folder / name
+        path, problem = folder / name, ""
         if ".." in Path(name).parts or Path(name).is_absolute():
-            yield Outcome(f"file {name}", False, "outside the folder")
+            problem = "outside the folder"
         elif not path.is_file():
-            yield Outcome(f"file {name}", False, "missing")
-        else:
-            same = hashlib.sha256(path.read_bytes()).hexdigest() == expected
-            yield Outcome(f"file {name}", same, "as written" if same else "changed since the certificate was written")
+            problem = "missing"
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            problem = "changed since the certificate was written"
+        yield Outcome(f"file {name}", not problem, problem or "as written")
 
 
 def _metrics(folder: Path, record: Record) -> Iterator[Outcome]:
@@ -132,8 +136,8 @@ def _metrics(folder: Path, record: Record) -> Iterator[Outcome]:
         yield Outcome("metrics", False, str(error))
         return
     for name, stated in record.metrics.test.items():
-        detail = f"{values[name]!r}" if values[name] == stated else f"recomputed {values[name]!r}, stated {stated!r}"
-        yield Outcome(name, values[name] == stated, detail)
+        value, same = values[name], values[name] == stated
+        yield Outcome(name, same, f"{value!r}" if same else f"recomputed {value!r}, stated {stated!r}")
 
 
 def _data(folder: Path, record: Record, data: str | None) -> Iterator[Outcome]:
@@ -156,26 +160,14 @@ def _data(folder: Path, record: Record, data: str | None) -> Iterator[Outcome]:
     yield Outcome("test targets", same, "those of the split" if same else "not those of the split")
 
 
-def _unchecked(document: Mapping[str, Any], record: Record) -> Iterator[Outcome]:
-    repeat = document.get("command") or "harness run --config config.yaml"
-    yield Outcome("training", None, f"the lists are taken as they are; to make them again: {repeat}")
-    if record.metrics.valid:
-        yield Outcome("validation metrics", None, "no validation lists are stored")
-    yield Outcome("cost", None, "seconds and memory are of the machine that made the run")
-
-
 def _encode(text: str) -> str:
     return quote(text, safe="".join(chr(code) for code in range(33, 127) if chr(code) != "%"), errors="surrogatepass")
-
-
-def _decode(text: str) -> str:
-    return unquote(text, errors="surrogatepass")
 
 
 def _run_lines(side: Measured, lists: Predictions, record: Record) -> Iterator[str]:
     """`user Q0 item rank score tag`, rank from 1."""
     names = side.split.test.names(side.dataset.users), side.dataset.items
-    users, items = ([_encode(name) for name in part] for part in names)
+    users, items = (list(map(_encode, part)) for part in names)
     for user, row, scores in zip(lists.cases.tolist(), lists.items.tolist(), lists.scores.tolist(), strict=True):
         for rank, (item, score) in enumerate(zip(row, scores, strict=True), start=1):
             if item != NO_ITEM:
@@ -190,16 +182,15 @@ def _qrels_lines(side: Measured) -> Iterator[str]:
 
 
 def _read_qrels(path: Path) -> tuple[dict[str, int], dict[str, int], np.ndarray]:
-    """Users and items by number, and each user's item, int64 (users,). Raises `InputError`."""
+    """Users and items, encoded, by number, and each user's item, int64 (users,). Raises `InputError`."""
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     targets = []
-    for number, line in enumerate(_lines(path), start=1):
-        fields = line.split()
-        if len(fields) != 4 or fields[3] != "1" or _decode(fields[0]) in users:
-            raise InputError("not `user 0 item 1`, each user once", where=f"{path}:{number}")
-        users[_decode(fields[0])] = len(users)
-        targets.append(items.setdefault(_decode(fields[2]), len(items)))
+    for location, fields in _lines(path):
+        if len(fields) != 4 or fields[3] != "1" or fields[0] in users:
+            raise InputError("not `user 0 item 1`, each user once", where=location)
+        users[fields[0]] = len(users)
+        targets.append(items.setdefault(fields[2], len(items)))
     return users, items, np.array(targets, dtype=np.int64)
 
 
@@ -207,39 +198,36 @@ def _read_run(path: Path, users: Mapping[str, int], items: dict[str, int]) -> Pr
     """The lists of all `users`; items that are no user's target are added to `items`."""
     lists = np.full((len(users), DEEPEST), NO_ITEM, dtype=np.int64)
     scores = np.zeros(lists.shape)
-    for number, line in enumerate(_lines(path), start=1):
-        fields = line.split()
+    for location, fields in _lines(path):
         try:
-            user, rank, score = users[_decode(fields[0])], int(fields[3]) - 1, float(fields[4])
+            user, rank, score = users[fields[0]], int(fields[3]) - 1, float(fields[4])
         except (IndexError, KeyError, ValueError) as error:
-            raise InputError("not `user Q0 item rank score tag` of a test user", where=f"{path}:{number}") from error
+            raise InputError("not `user Q0 item rank score tag` of a test user", where=location) from error
         if not 0 <= rank < DEEPEST or lists[user, rank] != NO_ITEM:
-            raise InputError(f"ranks of a user are not 1 to {DEEPEST}, each once", where=f"{path}:{number}")
-        lists[user, rank] = items.setdefault(_decode(fields[2]), len(items))
+            raise InputError(f"ranks of a user are not 1 to {DEEPEST}, each once", where=location)
+        lists[user, rank] = items.setdefault(fields[2], len(items))
         scores[user, rank] = score
     return Predictions(np.arange(len(users)), lists, scores)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The location and the fields of each line."""
     if not path.is_file():
         raise InputError("no such file", where=str(path))
-    return read_text(path, LARGEST).splitlines()
-
-
-def checklist(record: Record, settings: Mapping[str, Any], command: str) -> str:
-    """The reproducibility checklist as Markdown: entries of the record, and a note for each that is missing."""
-    return render_text("checklist.txt", record=record, sections=_sections(record, settings, command), cell=_cell)
+    for number, line in enumerate(read_text(path, LARGEST).splitlines(), start=1):
+        yield f"{path}:{number}", line.split()
 
 
 def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict[str, dict[str, Any]]:
+    """The reproducibility checklist: entries of the record, None for each that is missing."""
     data, protocol, cost, env, effort = record.dataset, record.protocol, record.cost, record.env, record.effort
-    unit = unit_of(protocol.name)
+    unit, study = unit_of(protocol.name), None if effort is None else effort.study
     sections: dict[str, dict[str, Any]] = {
         "Data": {
             "data set": data.name,
             "users, items, interactions": f"{data.users:,}, {data.items:,}, {data.interactions:,}",
             "fingerprint": data.fingerprint,
-            "preprocessing": "; ".join(map(str, record.details.get("data_notes") or ())) or NOT_RECORDED,
+            "preprocessing": "; ".join(map(str, record.details.get("data_notes") or ())) or None,
         },
         "Protocol": {
             "split": protocol.name,
@@ -252,7 +240,7 @@ def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict
         },
     }
     rest: dict[str, Any] = {}
-    for name, value in _flat(settings):
+    for name, value in leaves(settings):
         heading = next((each for each, words in HEADINGS.items() if re.search(words, name.partition(".")[2])), None)
         if "." in name and not name.startswith(("protocol.", "data.")):
             (sections.setdefault(heading, {}) if heading else rest)[name] = value
@@ -260,13 +248,13 @@ def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict
     sections["Seeds and selection"] = {
         "seed": record.seed,
         "profile": record.profile,
-        "configurations tried": NOT_RECORDED if effort is None else effort.trials,
-        "search": "none" if effort is None or effort.study is None else effort.study,
-        "searched by": "validation cases alone" if effort is not None and effort.study else "nothing was searched",
+        "configurations tried": None if effort is None else effort.trials,
+        "search": "none" if study is None else study,
+        "searched by": "validation cases alone" if study else "nothing was searched",
         "seconds of the search": None if effort is None else effort.seconds,
     }
     sections["Hardware and cost"] = {
-        "device": cost.device or NOT_RECORDED,
+        "device": cost.device or None,
         "platform": env.platform,
         "training, seconds": cost.train_seconds,
         f"ranking, {unit} a second": cost.eval_users_per_second,
@@ -277,19 +265,18 @@ def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict
     }
     sections["Software"] = {
         "code version of the method": env.code_version,
-        "revision": env.revision or NOT_RECORDED,
+        "revision": env.revision or None,
         "python": env.python,
         **env.packages,
     }
+    integrity = record.integrity
     sections["Evaluation"] = {
         "metrics": ", ".join(METRICS),
         "metric library": f"ranx, over items, one relevant item a {unit[:-1]}",
-        f"test {unit}": record.integrity.users_scored,
-        "short, invalid, repeated items in lists": ", ".join(
-            str(getattr(record.integrity, name)) for name in ("short", "invalid", "duplicate")
-        ),
+        f"test {unit}": integrity.users_scored,
+        "short, invalid, repeated items in lists": f"{integrity.short}, {integrity.invalid}, {integrity.duplicate}",
         "statistics": "one run; paired tests between runs: harness compare",
-        "command": command or NOT_RECORDED,
+        "command": command or None,
     }
     return {heading: rows for heading, rows in sections.items() if rows}
 
@@ -302,7 +289,7 @@ def model_card(record: Record, command: str) -> str:
         "datasets": [record.dataset.name],
         "metrics": list(record.metrics.test),
     }
-    return render_text(
+    return render(
         "model_card.txt",
         record=record,
         front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
@@ -326,18 +313,9 @@ def hub_results(record: Record) -> str:
     return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{name}.")
-        else:
-            yield name, value
-
-
 def _cell(value: Any) -> str:
     """Text for one cell of a Markdown table."""
     if value is None:
-        return NOT_RECORDED
+        return "not recorded"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return " ".join(text.split()).replace("|", "\\|")

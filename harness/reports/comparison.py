@@ -6,7 +6,7 @@ they are exploratory and have intervals but no test.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -19,8 +19,8 @@ from harness.evaluation.significance import (
     LEVEL,
     RESAMPLES,
     Difference,
-    bootstrap_ci,
     holm,
+    mean_interval,
     paired_difference,
     seeds_p,
 )
@@ -68,13 +68,14 @@ class Pair:
 
     def document(self) -> dict[str, Any]:
         """As plain values, unrounded."""
-        entries = asdict(self.found)
+        found = asdict(self.found)
         if self.found.cases == self.found.users:
-            del entries["cases"]
-        owner = {"a": self.a, "b": self.b, "metric": self.metric}
+            del found["cases"]
         return {
-            **owner,
-            **entries,
+            "a": self.a,
+            "b": self.b,
+            "metric": self.metric,
+            **found,
             "p_corrected": self.p_corrected,
             "significant": self.significant,
             "p_seeds": self.p_seeds,
@@ -104,9 +105,8 @@ class Comparison:
 
     sides: tuple[RunGroup, ...]
     metrics: tuple[str, ...]
-    users: int
     pairs: tuple[Pair, ...]
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Part, ...]
 
     @property
     def effort(self) -> str:
@@ -115,17 +115,17 @@ class Comparison:
 
     def document(self) -> dict[str, Any]:
         """The JSON document."""
-        metadata = about_sides(self.sides, self.metrics)
+        about = about_sides(self.sides, self.metrics)
+        runs = about.pop("runs")
         return {
-            "dataset": metadata["dataset"],
-            "protocol": metadata["protocol"],
-            "users": self.users,
+            **about,
+            "users": self.pairs[0].found.users,
             "family": len(self.pairs),
             "alpha": ALPHA,
             "level": LEVEL,
             "resamples": RESAMPLES,
             "effort": self.effort,
-            "runs": metadata["runs"],
+            "runs": runs,
             "comparisons": [pair.document() for pair in self.pairs],
             "breakdown": [asdict(part) for part in self.parts],
         }
@@ -138,56 +138,43 @@ def compare(sides: Sequence[RunGroup], metrics: Sequence[str], location: str | N
     base = measured([run for side in sides for run in side.runs], location)
     values = [base.values(side.runs) for side in sides]
     both = list(combinations(range(len(sides)), 2))
-    pairs = tested(sides, values, [(*two, metric) for two in both for metric in metrics], base.clusters)
+    pairs = tested(sides, values, [(*two, metric) for two in both for metric in metrics], base)
     parts = [
         part
         for one, two in both
-        for part in breakdown(base.split, (sides[one], sides[two]), (values[one], values[two]), metrics[0])
+        for part in _breakdown(base.split, (sides[one], sides[two]), (values[one], values[two]), metrics[0])
     ]
-    return Comparison(tuple(sides), tuple(metrics), base.n_users, tuple(pairs), tuple(parts))
-
-
-def against(sides: Sequence[RunGroup], metrics: Sequence[str], base: Measured) -> Comparison:
-    """Every other side against the first one."""
-    check_comparable(sides)
-    values = [base.values(side.runs) for side in sides]
-    tests = [(number, 0, metric) for number in range(1, len(sides)) for metric in metrics]
-    pairs = tested(sides, values, tests, base.clusters)
-    return Comparison(tuple(sides), tuple(metrics), base.n_users, tuple(pairs))
+    return Comparison(tuple(sides), tuple(metrics), pairs, tuple(parts))
 
 
 def tested(
     sides: Sequence[RunGroup],
     values: Sequence[Values] | Mapping[int, Values],
-    tests: Sequence[tuple[int, int, str]],
-    clusters: np.ndarray | None = None,
-) -> list[Pair]:
-    """One `Pair` for each test (the positions of two sides, and a metric), corrected together; `clusters` as in
-    `Measured`."""
+    tests: Iterable[tuple[int, int, str]],
+    base: Measured,
+) -> tuple[Pair, ...]:
+    """One `Pair` for each test (the positions of two sides, and a metric), corrected together."""
     pairs = []
     for one, two, metric in tests:
         a, b = values[one][metric], values[two][metric]
-        difference = paired_difference(a, b, generator(SEED, "compare", metric), clusters=clusters)
+        difference = paired_difference(a, b, generator(SEED, "compare", metric), clusters=base.clusters)
         over_seeds = seeds_p(a.mean(axis=1).tolist(), b.mean(axis=1).tolist())
         pairs.append(Pair(sides[one].label, sides[two].label, metric, difference, 1.0, over_seeds))
     corrected = holm([pair.found.p for pair in pairs])
-    return [replace(pair, p_corrected=p) for pair, p in zip(pairs, corrected, strict=True)]
+    return tuple(replace(pair, p_corrected=p) for pair, p in zip(pairs, corrected, strict=True))
 
 
-def breakdown(split: Split, two: tuple[RunGroup, RunGroup], values: tuple[Values, Values], metric: str) -> list[Part]:
+def _breakdown(split: Split, two: tuple[RunGroup, RunGroup], values: tuple[Values, Values], metric: str) -> list[Part]:
     """The difference of two sides by groups: length of the history, and training count of the target."""
     a, b = (side[metric].mean(axis=0) for side in values)
     results = []
-    clusters = split.test.requests.clusters
     for by, sizes in ways(split).items():
         for low, high in groups(sizes):
             rows = (sizes >= low) & (sizes <= high)
-            separate = a[rows] - b[rows]
-            users = None if clusters is None else clusters[rows]
-            bounds = bootstrap_ci(separate, generator(SEED, "breakdown", by, low), clusters=users)
-            means = float(a[rows].mean()), float(b[rows].mean())
+            rng = generator(SEED, "breakdown", by, low)
+            mean, lowest, highest = mean_interval(a - b, rows, rng, RESAMPLES, split.test.requests.clusters)
             ends = (by, low, high, int(rows.sum()), two[0].label, two[1].label, metric)
-            results.append(Part(*ends, *means, float(separate.mean()), bounds))
+            results.append(Part(*ends, float(a[rows].mean()), float(b[rows].mean()), mean, (lowest, highest)))
     return results
 
 
@@ -199,20 +186,22 @@ def ways(split: Split) -> dict[str, np.ndarray]:
     }
 
 
-def groups(sizes: np.ndarray, parts: int = PARTS) -> list[tuple[int, int]]:
-    """Ranges of whole numbers that contain about equally many of `sizes`; zero is a group of its own.
+def groups(sizes: np.ndarray) -> list[tuple[int, int]]:
+    """`PARTS` ranges of whole numbers that contain about equally many of `sizes`; zero is a group of its own.
 
     >>> groups(np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8]))
     [(0, 0), (1, 2), (3, 4), (5, 6), (7, 8)]
     """
-    part = np.sort(sizes[sizes > 0])
-    results = [(0, 0)] if len(part) < len(sizes) else []
-    ends = dict.fromkeys(int(part[len(part) * n // parts - 1]) for n in range(1, parts + 1) if len(part) * n // parts)
-    low = int(part[0]) if len(part) else 0
-    for end in ends:
-        results.append((low, end))
-        low = end + 1
-    return results
+    ordered = np.sort(sizes[sizes > 0])
+    counts = [len(ordered) * n // PARTS for n in range(1, PARTS + 1)]
+    ends = list(dict.fromkeys(int(ordered[count - 1]) for count in counts if count))
+    begins = [*ordered[:1].tolist(), *(end + 1 for end in ends[:-1])]
+    return [*([(0, 0)] if len(ordered) < len(sizes) else []), *zip(begins, ends, strict=True)]
+
+
+def range_text(low: int, high: int) -> str:
+    """A range of whole numbers."""
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def about_sides(sides: Sequence[RunGroup], metrics: Sequence[str]) -> dict[str, Any]:
@@ -221,19 +210,18 @@ def about_sides(sides: Sequence[RunGroup], metrics: Sequence[str]) -> dict[str, 
     return {
         "dataset": first.dataset.model_dump(),
         "protocol": first.protocol.model_dump(mode="json"),
-        "runs": [_side(side, metrics) for side in sides],
-    }
-
-
-def _side(side: RunGroup, metrics: Sequence[str]) -> dict[str, Any]:
-    return {
-        "label": side.label,
-        "model": side.first.model,
-        "seeds": list(side.seeds),
-        "run_ids": list(side.run_ids),
-        "metrics": {name: side.values(name) for name in metrics},
-        "leaks": list(side.leaks),
-        "trials": spent(run.record for run in side.runs).trials,
+        "runs": [
+            {
+                "label": side.label,
+                "model": side.first.model,
+                "seeds": list(side.seeds),
+                "run_ids": list(side.run_ids),
+                "metrics": {name: side.values(name) for name in metrics},
+                "leaks": list(side.leaks),
+                "trials": spent(run.record for run in side.runs).trials,
+            }
+            for side in sides
+        ],
     }
 
 
@@ -247,9 +235,10 @@ def difference_text(pair: Pair) -> str:
     return signed(pair.found.difference) + (STAR if pair.significant else "")
 
 
-def family_note(count: int, users: int) -> str:
+def family_note(pairs: Sequence[Pair]) -> str:
     """Explains the statistics of a table."""
-    number = f"{count} comparisons" if count != 1 else "1 comparison"
+    number = f"{len(pairs)} comparisons" if len(pairs) != 1 else "1 comparison"
+    users = pairs[0].found.users
     return (
         f"Paired over {users:,} users, each the mean over a row's seeds; {LEVEL:.0%} interval by bootstrap over users; "
         f"p by the randomisation test, corrected by Holm for {number}; {STAR} corrected p ≤ {ALPHA}. The spread over "
@@ -269,8 +258,7 @@ def _sides(comparison: Comparison) -> ReportTable:
     ]
     first = comparison.sides[0].first
     title = f"{first.dataset.name} · {first.protocol.name}, history {first.protocol.max_history}"
-    leaks = (text for side in comparison.sides for text in side.leaks)
-    notes = leak_notes(leaks, "leaks: sees held-out rows")
+    notes = leak_notes((text for side in comparison.sides for text in side.leaks), "leaks: sees held-out rows")
     if single := [side.label for side in comparison.sides if len(side.runs) == 1]:
         notes.append(f"A single seed of {', '.join(single)}: no spread over seeds, and no test over them (p seeds).")
     notes += filter(None, [comparison.effort])
@@ -302,7 +290,7 @@ def _pairs(comparison: Comparison) -> ReportTable:
         wraps=("a", "b"),
         main="a - b",
         drop=("p seeds", "wins", "losses", "ties", "d", "p"),
-        notes=[family_note(len(comparison.pairs), comparison.users)],
+        notes=[family_note(comparison.pairs)],
     )
 
 
@@ -313,7 +301,7 @@ def _parts(comparison: Comparison) -> ReportTable:
             "a": part.a,
             "b": part.b,
             f"{unit} by": part.by,
-            "from to": f"{part.low}" if part.low == part.high else f"{part.low} to {part.high}",
+            "from to": range_text(part.low, part.high),
             unit: f"{part.users:,}",
             "mean a": metric_text(part.mean_a),
             "mean b": metric_text(part.mean_b),

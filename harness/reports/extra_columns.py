@@ -17,18 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.evaluation.card import (
-    GROUPS,
-    HEAD,
-    LONG,
-    RARE,
-    Group,
-    K,
-    case_groups,
-    data_card,
-    group_metrics,
-    list_measures,
-)
+from harness.evaluation import card
+from harness.evaluation.card import HEAD, LONG, RARE, K
 from harness.evaluation.significance import LEVEL
 from harness.protocol.protocol import unit_of
 from harness.reports.leaderboard import Board, Row
@@ -37,11 +27,8 @@ from harness.reports.tables import ReportTable, text_table
 from harness.reports.values import DIGITS, metric_text
 from harness.store.record import read_memory_probe
 
-STAGES = ("reinforced", "annealed", "aligned", "before")  # a run's last stage is shown
-BEFORE = "before"
+STAGES = ("reinforced", "annealed", "aligned", "before")  # the last one first: a run's last stage is shown
 PROBES = {"ids": "memory: ids", "neighbours": "memory: neighbours"}
-RANDOM = "random weights"
-NOT_MEASURED = "not measured"
 MEMORY_NOTE = (
     "memory: how much better (nats a token, ± standard error) the row's language model, as it came, predicts a title "
     "after its own id, or after the titles before it, than in the contexts of other items (harness audit memory); the "
@@ -68,27 +55,23 @@ LISTS = (
 def comprehension_texts(values: Mapping[str, Sequence[float]]) -> dict[str, str]:
     """The formatted columns: figures of the last stage that has them, means over seeds; perplexities with the value of
     the base model. Empty if nothing was measured."""
+
+    def last(figure: str, stages: Sequence[str] = STAGES) -> str:
+        many = next(filter(None, (values.get(f"{stage}.{figure}") for stage in stages)), None)
+        return _short(math.fsum(many) / len(many)) if many else ""
+
+    def change(figure: str) -> str:
+        return " → ".join(filter(None, (last(figure, STAGES[-1:]), last(figure, STAGES[:-1]))))
+
     return {
-        "title→code": _last(values, "title_to_code.exact"),
-        "title→code F1": _last(values, "title_to_code.token_f1"),
-        "code→title": _last(values, "code_to_title.exact"),
-        "code→title F1": _last(values, "code_to_title.token_f1"),
-        "item text ppl": _change(values, "item_text_perplexity"),
-        "plain text ppl": _change(values, "plain_text_perplexity"),
-        "plain text drift": _last(values, "plain_text_drift"),
+        "title→code": last("title_to_code.exact"),
+        "title→code F1": last("title_to_code.token_f1"),
+        "code→title": last("code_to_title.exact"),
+        "code→title F1": last("code_to_title.token_f1"),
+        "item text ppl": change("item_text_perplexity"),
+        "plain text ppl": change("plain_text_perplexity"),
+        "plain text drift": last("plain_text_drift"),
     }
-
-
-def _last(values: Mapping[str, Sequence[float]], figure: str, stages: Sequence[str] = STAGES) -> str:
-    for stage in stages:
-        if results := values.get(f"{stage}.{figure}"):
-            return _short(math.fsum(results) / len(results))
-    return ""
-
-
-def _change(values: Mapping[str, Sequence[float]], figure: str) -> str:
-    first, last = _last(values, figure, (BEFORE,)), _last(values, figure, STAGES[:-1])
-    return f"{first} → {last}" if first and last else first or last
 
 
 def _short(value: float) -> str:
@@ -107,7 +90,12 @@ def with_memory(board: Board, root: Path) -> Board:
 
 def memory_texts(row: Row) -> dict[str, str]:
     """The formatted columns; empty for a row without a language model."""
-    return {title: _gain(row.memory, name) for name, title in PROBES.items()}
+    status = str(row.memory.get("status", ""))
+    parts = {title: row.memory.get(name) for name, title in PROBES.items()}
+    return {
+        title: f"{part['gain']:+.{DIGITS}f} ± {part['standard_error']:.{DIGITS}f}" if part else status
+        for title, part in parts.items()
+    }
 
 
 def memory_notes(board: Board) -> list[str]:
@@ -119,35 +107,22 @@ def memory_cells(row: Row) -> dict[str, Any]:
     """For CSV and JSON: gain and standard error of each probe; empty if nothing was measured."""
     entries = {}
     for name in PROBES:
-        if isinstance(part := row.memory.get(name), Mapping):
+        if part := row.memory.get(name):
             entries |= {f"memory.{name}": part["gain"], f"memory.{name}_se": part["standard_error"]}
     return entries
 
 
 def _probe(board: Board, row: Row, root: Path) -> dict[str, Any]:
-    backbone = _backbone(row)
+    sections = row.runs[0].settings.values() if row.runs else ()
+    backbones = (section.get("backbone") for section in sections if isinstance(section, Mapping))
+    backbone = next((one for one in backbones if isinstance(one, Mapping)), None)
     if backbone is None:
         return {}
     name = str(backbone["name"])
     if backbone.get("weights") == "random" or name in ("random-llama", "tiny-random"):
-        return {"status": RANDOM}
+        return {"status": "random weights"}
     probe = read_memory_probe(root, (board.dataset.name, board.dataset.fingerprint), name)
-    return {"status": NOT_MEASURED} if probe is None else probe
-
-
-def _backbone(row: Row) -> Mapping[str, Any] | None:
-    """The section `backbone` of the row's settings."""
-    for section in row.runs[0].settings.values() if row.runs else ():
-        if isinstance(section, Mapping) and isinstance(section.get("backbone"), Mapping):
-            return section["backbone"]
-    return None
-
-
-def _gain(memory: Mapping[str, Any], name: str) -> str:
-    part = memory.get(name)
-    if not isinstance(part, Mapping):
-        return str(memory.get("status", ""))
-    return f"{part['gain']:+.{DIGITS}f} ± {part['standard_error']:.{DIGITS}f}"
+    return {"status": "not measured"} if probe is None else probe
 
 
 def with_card(board: Board, metric: str, location: str | None = None) -> Board:
@@ -160,13 +135,13 @@ def with_card(board: Board, metric: str, location: str | None = None) -> Board:
         base = measured(runs, location)
     except InputError as error:
         return replace(board, card={"missing": [f"no report card: {error}"]})
-    current_board, missing = on_data(board, metric, base)
-    return replace(current_board, card={**current_board.card, "missing": missing})
+    carded, missing = on_data(board, metric, base)
+    return replace(carded, card={**carded.card, "missing": missing})
 
 
 def on_data(board: Board, metric: str, base: Measured) -> tuple[Board, list[str]]:
     """Adds the cards, given the data; also returns a message for each row without a card."""
-    groups = case_groups(base.split)
+    groups = card.case_groups(base.split)
     rows, missing = [], []
     for row in board.rows:
         try:
@@ -174,23 +149,27 @@ def on_data(board: Board, metric: str, base: Measured) -> tuple[Board, list[str]
         except InputError as error:
             rows.append(row)
             missing.append(f"{row.model} has no report card: {error}")
-    return replace(board, rows=tuple(rows), card=data_card(base.split, groups)), missing
+    return replace(board, rows=tuple(rows), card=card.data_card(base.split, groups)), missing
 
 
 def card_texts(row: Row) -> dict[str, str]:
     """A row's card as columns; empty texts where it has none."""
     if not row.card:
-        return dict.fromkeys([*(name for names in GROUPS.values() for name in names), *MEASURES.values()], "")
+        return dict.fromkeys([*(name for names in card.GROUPS.values() for name in names), *MEASURES.values()], "")
     entries = {part["name"]: metric_text(part["mean"]) for part in row.card["groups"]}
     return entries | _measures(row)
 
 
 def card_notes(board: Board) -> list[str]:
     """Sizes and definitions of the groups, or why there is no card."""
-    missing = list(board.card.get("missing", []))
-    if "groups" not in board.card:
+    about, missing = board.card, board.card.get("missing", [])
+    if "groups" not in about:
         return missing
-    return [f"{_sizes(board.card)}.", f"{ABOUT} {LISTS}", *missing]
+    parts = ", ".join(f"{part['name']} {part['users']:,} ({part['share']:.1%})" for part in about["groups"])
+    sizes = f"Test users by group, of {about['users']:,}"
+    if "distinct_users" in about:
+        sizes = f"Test cases by group, of {about['users']:,} of {about['distinct_users']:,} users"
+    return [f"{sizes}: {parts}.", f"{ABOUT} {LISTS}", *missing]
 
 
 def card_sheets(board: Board, metric: str) -> list[ReportTable]:
@@ -215,30 +194,19 @@ def card_sheets(board: Board, metric: str) -> list[ReportTable]:
     return tables
 
 
-def _card_of(row: Row, metric: str, base: Measured, groups: Sequence[Group]) -> dict[str, Any]:
+def _card_of(row: Row, metric: str, base: Measured, groups: Sequence[card.Group]) -> dict[str, Any]:
     values = base.values(row.runs, (metric,))[metric].mean(axis=0)
-    lists = [list_measures(base.lists(run), base.split.train) for run in row.runs]
+    lists = [card.list_measures(base.lists(run), base.split.train) for run in row.runs]
+    measures = {name: [value for one in lists if (value := one[name]) is not None] for name in MEASURES}
     return {
         "metric": metric,
-        "groups": group_metrics(values, groups, base.clusters),
-        "lists": {name: _mean([one[name] for one in lists]) for name in MEASURES},
+        "groups": card.group_metrics(values, groups, base.clusters),
+        "lists": {name: statistics.fmean(many) if many else None for name, many in measures.items()},
     }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    items = [value for value in values if value is not None]
-    return statistics.fmean(items) if items else None
 
 
 def _measures(row: Row) -> dict[str, str]:
     return {text: metric_text(row.card["lists"][name]) for name, text in MEASURES.items()}
-
-
-def _sizes(card: Mapping[str, Any]) -> str:
-    parts = [f"{part['name']} {part['users']:,} ({part['share']:.1%})" for part in card["groups"]]
-    if "distinct_users" in card:
-        return f"Test cases by group, of {card['users']:,} of {card['distinct_users']:,} users: {', '.join(parts)}"
-    return f"Test users by group, of {card['users']:,}: {', '.join(parts)}"
 
 
 def _bounded(row: Row, number: int) -> str:

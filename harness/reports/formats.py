@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.table import Table
+
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
 from harness.reports.comparison import METRICS_SHOWN
@@ -21,24 +23,21 @@ from harness.reports.extra_columns import (
     memory_texts,
 )
 from harness.reports.lead_tests import DAGGER, FREE, lead_notes, shortcut_note, shortcut_score
-from harness.reports.leaderboard import Board, Row, cells, place, select
+from harness.reports.leaderboard import INTEGRITY, Board, Row, cells, select
 from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE, published_boards
 from harness.reports.selection import choose
-from harness.reports.tables import WIDE, Column, Mark, Report, ReportTable, TableRow, ranking, sheets_drawn, to_rich
-from harness.reports.values import DIGITS, LEAK, LESS, leak_notes, metric_text, under_tuned, unequal
+from harness.reports.tables import WIDE, Report, ReportTable, ranking, text_table, to_rich
+from harness.reports.values import DIGITS, LEAK, LESS, comma_separated, leak_notes, metric_text, under_tuned, unequal
 from harness.store.record import Record
 from harness.store.run_store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Group
-    from rich.table import Table
 
 # values of `--columns`
 SETS = ("quality", "integrity", "cost", "effort", "comprehension", "memory", "card", "command")
 NO_ROWS = ("dataset", "board", *cells(Row("", "", (), {}, {}, {})))  # columns of a csv file without rows
 SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
-LEFT = {"model", "family", "note", "command"}
 # columns that are dropped on a narrow terminal, in this order
 DROPPED = ("parameters", "peak MB", "users/s", "family", "train s", "recall@5", "ndcg@5", "short", "mrr@10")
 QUOTED = "§"
@@ -62,11 +61,8 @@ def leaderboard(
     """
     import pandas as pd
 
-    if published:
-        boards = published_boards(Store(Path(results)), dataset, metric)
-    else:
-        boards = select(Store(Path(results)), dataset, metric)
-    rows = [{**place(board), **cells(row)} for board in boards for row in board.rows]
+    boards = (published_boards if published else select)(Store(Path(results)), dataset, metric)
+    rows = report(boards, metric).rows()
     return pd.DataFrame(rows, columns=None if rows else list(NO_ROWS))
 
 
@@ -97,17 +93,18 @@ def report(boards: Sequence[Board], metric: str, columns: Sequence[str] = (), me
         lambda: [sheet(board, metric, columns, metrics) for board in boards],
         lambda: _document(boards, metric),
         lambda: [
-            {**place(board), **cells(row), **_card(row), **memory_cells(row)} for board in boards for row in board.rows
+            {
+                "dataset": board.dataset.name,
+                "board": board.protocol.fingerprint,
+                **cells(row),
+                **_card(row),
+                **memory_cells(row),
+            }
+            for board in boards
+            for row in board.rows
         ],
         NO_ROWS,
     )
-
-
-def render(
-    boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = (), metrics: Sequence[str] = ()
-) -> str:
-    """The boards as text with a final line break. Raises `InputError` for an unknown format."""
-    return report(boards, metric, columns, metrics).text(form)
 
 
 def _document(boards: Sequence[Board], metric: str) -> list[dict[str, Any]]:
@@ -140,22 +137,19 @@ def _card(row: Row) -> dict[str, float | None]:
     if not row.card:
         return {}
     groups = {part["name"]: part["mean"] for part in row.card["groups"]}
-    return {f"card.{name}": value for name, value in {**groups, **row.card["lists"]}.items()}
+    return {f"card.{name}": value for name, value in (groups | row.card["lists"]).items()}
 
 
 def check_columns(text: str | None) -> tuple[str, ...]:
     """The column sets that `--columns a,b` names, in that order; empty for None. Raises `InputError`."""
-    if text is None:
-        return ()
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = comma_separated(text)
     for name in names:
         if name not in SETS:
             raise unknown_name("column set", name, SETS, where="--columns")
-    if not names:
-        raise InputError(
-            "names no column set", where="--columns", hint=f"choose from {', '.join(SETS)}", code="unknown-name"
-        )
-    return tuple(dict.fromkeys(names))
+    if text is not None and not names:
+        hint = f"choose from {', '.join(SETS)}"
+        raise InputError("names no column set", where="--columns", hint=hint, code="unknown-name")
+    return names
 
 
 def shown_metrics(metric: str, metrics: Sequence[str] = ()) -> tuple[str, ...]:
@@ -176,11 +170,15 @@ def row_texts(
 ) -> dict[str, str]:
     """One formatted row, by column; the column of `metric` is always included. Without `columns`: quality, one column
     of integrity, and cost. `is_less`: other models had more trials. `free`: it is marked as training-free."""
+    quality = {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric, metrics)}
+    short = [str(row.integrity["short"])] if row.integrity else []
+    broken = [f"{name} {count}" for name in ("invalid", "duplicate") if (count := row.integrity.get(name))]
     sets: dict[str, dict[str, str]] = {
-        "quality": {name: metric_text(row.mean(name), row.std(name)) for name in shown_metrics(metric, metrics)},
-        "broken": {"short": _integrity(row)},
+        "quality": quality,
+        "by": {metric: quality[metric]},
+        "broken": {"short": ", ".join([*short, *broken])},
         "integrity": {
-            **{name: _number(row.integrity.get(name), 0) for name in ("short", "invalid", "duplicate", "seen")},
+            **{name: _number(row.integrity.get(name), 0) for name in INTEGRITY},
             "collisions": "" if (rate := row.codes.get("collision_rate")) is None else f"{rate:.2%}",
             "code Δ ndcg@10": _number(row.codes.get("code_level_delta_ndcg@10"), DIGITS),
             "code Δ recall@10": _number(row.codes.get("code_level_delta_recall@10"), DIGITS),
@@ -203,10 +201,11 @@ def row_texts(
     }
     chosen = tuple(columns) or ("quality", "broken", "cost")
     chosen = chosen if "quality" in chosen else ("by", *chosen)
-    sets["by"] = {metric: sets["quality"][metric]}
+    inconsistent = row.quoted.get(INCONSISTENT)
+    marks = ((LEAK, row.leaks), (LESS, is_less), (QUOTED, row.quoted), (INCONSISTENT, inconsistent), (FREE, free))
     return {
         "#": str(row.rank or ""),
-        "model": " ".join([row.model, *_marks(row, is_less=is_less, free=free)]),
+        "model": " ".join([row.model, *(mark for mark, applies in marks if applies)]),
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
         **{name: text for part in chosen for name, text in sets[part].items()},
@@ -218,37 +217,25 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
     """A board, ready to print. The best of each metric is marked among the ranked rows that do not leak."""
     fewer = under_tuned(board.efforts)
     shortcut = shortcut_note(board.rows, metric)
-    free = [bool(shortcut) and row.training_free and row.rank is not None for row in board.rows]
-    items = [row.model in fewer and row.rank is not None for row in board.rows]
-    message = zip(board.rows, items, free, strict=True)
-    texts = [row_texts(row, metric, columns, metrics, is_less=items, free=free) for row, items, free in message]
-    names = list(texts[0])
-    fair = [row.rank is not None and not row.leaks for row in board.rows]
-    marks: dict[str, list[Mark]] = {name: [""] * len(texts) for name in names}
-    for name in set(names) & {*METRICS, *metrics, metric}:
-        values = [_rounded(row.mean(name)) if ok else None for row, ok in zip(board.rows, fair, strict=True)]
-        marks[name] = ranking(values)
+    texts = [
+        row_texts(
+            row,
+            metric,
+            columns,
+            metrics,
+            is_less=row.model in fewer and row.rank is not None,
+            free=bool(shortcut) and row.training_free and row.rank is not None,
+        )
+        for row in board.rows
+    ]
+    marks = {
+        name: ranking([row.mean(name) if row.fair else None for row in board.rows])
+        for name in texts[0]
+        if name in {*METRICS, *metrics, metric}
+    }
     for pair in board.leads:
         if pair.significant and pair.metric in marks:
-            best = texts[marks[pair.metric].index("best")]
-            best[pair.metric] += DAGGER
-    lines = [
-        TableRow(tuple(text.values()), tuple(marks[name][number] for name in names), apart=row.rank is None)
-        for number, (row, text) in enumerate(zip(board.rows, texts, strict=True))
-    ]
-    heads = [
-        Column(
-            name,
-            left=name in LEFT,
-            wraps=name in ("note", "command"),
-            main=name == metric,
-            drop=None if name == metric or columns or name in metrics or name not in DROPPED else DROPPED.index(name),
-        )
-        for name in names
-    ]
-    quoted = [QUOTED_NOTE] if any(row.quoted for row in board.rows) else []
-    if any(row.quoted.get(INCONSISTENT) for row in board.rows):
-        quoted.append(INCONSISTENT_NOTE)
+            texts[marks[pair.metric].index("best")][pair.metric] += DAGGER
     messages = (
         board.incomparable_because,
         shortcut,
@@ -256,12 +243,22 @@ def sheet(board: Board, metric: str, columns: Sequence[str] = (), metrics: Seque
         tie_note(board, metric),
         *leak_notes(text for row in board.rows for text in row.leaks),
         unequal(board.efforts),
-        *quoted,
+        QUOTED_NOTE if any(row.quoted for row in board.rows) else "",
+        INCONSISTENT_NOTE if any(row.quoted.get(INCONSISTENT) for row in board.rows) else "",
         *memory_notes(board),
         *card_notes(board),
     )
-    below = tuple(filter(None, messages))
-    return ReportTable(title(board, metric), tuple(heads), tuple(lines), below)
+    return text_table(
+        title(board, metric),
+        texts,
+        left=("model", "family"),
+        wraps=("note", "command"),
+        main=metric,
+        drop=() if columns else [name for name in DROPPED if name not in (*metrics, metric)],
+        notes=filter(None, messages),
+        apart=[row.rank is None for row in board.rows],
+        marks=marks,
+    )
 
 
 def tie_note(board: Board, metric: str) -> str:
@@ -299,37 +296,12 @@ def title(board: Board, metric: str) -> str:
     return f"{data.name} ({size}) · {rules.name}, history {rules.max_history}{selected} · by {metric}"
 
 
-def table(
-    boards: Sequence[Board], metric: str, width: int, columns: Sequence[str] = (), metrics: Sequence[str] = ()
-) -> Group:
-    """The boards as rich tables of at most `width` characters, if the columns that cannot be dropped fit."""
-    return sheets_drawn([sheet(board, metric, columns, metrics) for board in boards], width)
-
-
 def metrics_table(record: Record) -> Table:
     """The metrics of one run, test and validation."""
     seed = "" if record.seed is None else f", seed {record.seed}"
     folds = (("test", record.metrics.test), ("valid", record.metrics.valid))
-    lines = [TableRow((fold, *(metric_text(entries[name]) for name in METRICS))) for fold, entries in folds if entries]
-    heads = (Column("", left=True), *(Column(name) for name in METRICS))
-    return to_rich(ReportTable(f"{record.model} on {record.dataset.name}{seed}", heads, tuple(lines)), WIDE)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, DIGITS)
-
-
-def _marks(row: Row, *, is_less: bool, free: bool) -> list[str]:
-    """The marks behind the model's name."""
-    inconsistent = row.quoted.get(INCONSISTENT)
-    values = ((LEAK, row.leaks), (LESS, is_less), (QUOTED, row.quoted), (INCONSISTENT, inconsistent), (FREE, free))
-    return [mark for mark, names in values if names]
-
-
-def _integrity(row: Row) -> str:
-    names = [f"{name} {row.integrity[name]}" for name in ("invalid", "duplicate") if row.integrity.get(name)]
-    short = row.integrity.get("short")
-    return ", ".join([*([str(short)] if short is not None else []), *names])
+    rows = [{"": fold, **{name: metric_text(entries[name]) for name in METRICS}} for fold, entries in folds if entries]
+    return to_rich(text_table(f"{record.model} on {record.dataset.name}{seed}", rows, left=("",)), WIDE)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -1,20 +1,16 @@
 """Notes below a board: significance of its leads, and its shortcut score.
 
-In each metric the best row is tested against the second, paired by user. The two rows are selected by the tested
-metric; a dagger states that these two rows differ, not that the first one is the best of all models. `harness compare`
-tests any other pair.
+In each metric the best row is tested against the second, paired by user. A dagger states that these two rows differ,
+not that the first one is the best of all models.
 
-The shortcut score is the best training-free row (family `sanity` or an ensemble of it, marked) relative to the best
-row. Near 1, counts and nearest neighbours solve the benchmark, and a lead on it is weak evidence. After arXiv
-2605.07125.
+The shortcut score is the best training-free row (family `sanity` or an ensemble of it) relative to the best row. Near
+1, counts and nearest neighbours solve the benchmark, and a lead on it is weak evidence. After arXiv 2605.07125.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from harness.errors import InputError
 from harness.evaluation.significance import ALPHA, POWER
@@ -38,50 +34,39 @@ def with_leads(board: Board, metrics: Sequence[str], location: str | None = None
     sides = [RunGroup(row.model, row.runs) for row in board.rows]
     try:
         base = measured(sides[tests[0][0]].runs, location)
-        values: dict[int, Mapping[str, np.ndarray]] = {}
-        for number in sorted({number for *two, _ in tests for number in two}):
-            values[number] = base.values(sides[number].runs)
+        values = {number: base.values(sides[number].runs) for number in sorted({n for *two, _ in tests for n in two})}
     except InputError as error:
         return replace(board, untested=f"no lead is tested: {error}")
-    return replace(board, leads=tuple(tested(sides, values, tests, base.clusters)))
+    return replace(board, leads=tested(sides, values, tests, base))
 
 
 def lead_notes(board: Board) -> list[str]:
     """Explains the dagger or its absence, and gives the least difference that a board of this size can detect."""
-    return [*_daggers(board), *_least(board)]
-
-
-def _least(board: Board) -> list[str]:
-    problems = [f"{pair.found.least:.{DIGITS}f} {pair.metric}" for pair in board.leads]
-    if not problems:
-        return []
-    users = board.leads[0].found.users
-    return [
-        f"Least difference that {users:,} users tell apart, two rows as unlike as the first two "
-        f"(uncorrected p ≤ {ALPHA}, power {POWER:.0%}, without the spread over seeds): {', '.join(problems)}."
-    ]
-
-
-def _daggers(board: Board) -> list[str]:
-    if board.leads and any(pair.significant for pair in board.leads):
-        users, count = board.leads[0].found.users, len(board.leads)
+    if not board.leads:
+        return [board.untested]
+    users, count = board.leads[0].found.users, len(board.leads)
+    message = f"No lead of the best over the second is significant (randomisation test, corrected p > {ALPHA})."
+    if any(pair.significant for pair in board.leads):
         number = f", corrected by Holm for {count} metrics" if count > 1 else ""
-        return [
+        message = (
             f"{DAGGER} the best is better than the second: randomisation test, paired over {users:,} users{number}, "
             f"p ≤ {ALPHA}."
-        ]
-    if board.leads:
-        return [f"No lead of the best over the second is significant (randomisation test, corrected p > {ALPHA})."]
-    return [board.untested] if board.untested else []
+        )
+    least = ", ".join(f"{pair.found.least:.{DIGITS}f} {pair.metric}" for pair in board.leads)
+    return [
+        message,
+        f"Least difference that {users:,} users tell apart, two rows as unlike as the first two "
+        f"(uncorrected p ≤ {ALPHA}, power {POWER:.0%}, without the spread over seeds): {least}.",
+    ]
 
 
 def _two_best(rows: Sequence[Row], metric: str) -> tuple[int, int] | None:
     """Indices of the best row and of the second, if their formatted values differ."""
-    text = {number: row.mean(metric) for number, row in enumerate(rows) if row.rank is not None and not row.leaks}
-    results = sorted(((-value, number) for number, value in text.items() if value is not None))[:2]
-    if len(results) < 2 or round(results[0][0], DIGITS) == round(results[1][0], DIGITS):
+    means = [(-mean, number) for number, row in enumerate(rows) if row.fair and (mean := row.mean(metric)) is not None]
+    best = sorted(means)[:2]
+    if len(best) < 2 or round(best[0][0], DIGITS) == round(best[1][0], DIGITS):
         return None
-    return results[0][1], results[1][1]
+    return best[0][1], best[1][1]
 
 
 def shortcut_score(rows: Sequence[Row], metric: str) -> float | None:
@@ -94,20 +79,19 @@ def shortcut_note(rows: Sequence[Row], metric: str) -> str:
     """The note below a board; empty if it has no score."""
     if (two := _best(rows, metric)) is None:
         return ""
-    (free, free_name), (trained, trained_name) = two
-    score, free_text, trained_text = free / max(free, trained), f"{free:.{DIGITS}f}", f"{trained:.{DIGITS}f}"
+    (free, _), (trained, _) = two
+    free_text, trained_text = (f"{model} ({value:.{DIGITS}f})" for value, model in two)
+    message = f"{free_text}, the best of these, divided by {trained_text}"
     if free >= trained:
-        message = f"{free_name} ({free_text}) is the best row, {trained_name} ({trained_text}) the best trained one"
-    else:
-        message = f"{free_name} ({free_text}), the best of these, divided by {trained_name} ({trained_text})"
-    return f"{FREE} training-free. Shortcut score {score:.2f} by {metric}: {message}"
+        message = f"{free_text} is the best row, {trained_text} the best trained one"
+    return f"{FREE} training-free. Shortcut score {free / max(free, trained):.2f} by {metric}: {message}"
 
 
 def _best(rows: Sequence[Row], metric: str) -> list[tuple[float, str]] | None:
     """Value and model of the best training-free row, then of the best trained one."""
     results = []
     for free in (True, False):
-        side = [row for row in rows if row.rank is not None and not row.leaks and row.training_free == free]
+        side = [row for row in rows if row.fair and row.training_free == free]
         values = [(value, row.model) for row in side if (value := row.mean(metric)) is not None]
         if not values:
             return None

@@ -11,13 +11,12 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import MAIN_METRIC, METRICS
-from harness.reports.selection import config_differences, stored_name
-from harness.reports.values import UNKNOWN, Budget, by_model, spent
+from harness.reports.selection import config_differences, configuration_of, differing_fields, leaves, stored_name
+from harness.reports.values import UNKNOWN, Budget, by_model, grouped, spent
 from harness.store.record import DatasetInfo, ProtocolInfo, Record
 from harness.store.run_store import Store, StoredRun, with_longest_lists
 
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
 
 INTEGRITY = ("short", "invalid", "duplicate", "seen")
 CODES = {
-    "collision_rate": ("collision_rate",),
-    "code_level_delta_ndcg@10": ("code_level_delta", "ndcg@10"),
-    "code_level_delta_recall@10": ("code_level_delta", "recall@10"),
+    "collision_rate": "collision_rate",
+    "code_level_delta_ndcg@10": "code_level_delta.ndcg@10",
+    "code_level_delta_recall@10": "code_level_delta.recall@10",
 }
 COST = {
     "train_s": "train_seconds",
@@ -69,6 +68,11 @@ class Row:
     @property
     def run_ids(self) -> tuple[str, ...]:
         return tuple(run.record.run_id for run in self.runs)
+
+    @property
+    def fair(self) -> bool:
+        """Whether it may be the best: measured here, and without leaks."""
+        return self.rank is not None and not self.leaks
 
     @property
     def training_free(self) -> bool:
@@ -119,22 +123,12 @@ def boards(runs: Sequence[StoredRun], metric: str = MAIN_METRIC) -> list[Board]:
     """One board for each data set under each protocol, by data set name; the board with most runs of a name first."""
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS, where="--metric")
-    entries: dict[tuple[str, str, str], list[StoredRun]] = {}
-    for run in runs:
-        record = run.record
-        key = (record.dataset.name, record.dataset.fingerprint, record.protocol.fingerprint)
-        entries.setdefault(key, []).append(run)
-    ordered = sorted(entries.items(), key=lambda pair: (pair[0][0], -len(pair[1]), pair[0]))
+    fingerprints = grouped(
+        runs, lambda run: (run.record.dataset.name, run.record.dataset.fingerprint, run.record.protocol.fingerprint)
+    )
+    ordered = sorted(fingerprints.items(), key=lambda pair: (pair[0][0], -len(pair[1]), pair[0]))
     result = [_board(group, metric) for _, group in ordered]
-    payload = []
-    for _, same in groupby(result, key=lambda board: board.dataset.name):
-        selected_boards = list(same)
-        payload += (
-            selected_boards
-            if len(selected_boards) == 1
-            else [replace(board, incomparable_because=_apart(board, selected_boards)) for board in selected_boards]
-        )
-    return payload
+    return [replace(board, incomparable_because=_apart(board, result)) for board in result]
 
 
 def select(store: Store, dataset: str | None, metric: str = MAIN_METRIC, *, every: bool = False) -> list[Board]:
@@ -146,32 +140,26 @@ def select(store: Store, dataset: str | None, metric: str = MAIN_METRIC, *, ever
     return boards(runs if every else with_longest_lists(runs), metric)
 
 
-def place(board: Board) -> dict[str, Any]:
-    """The columns that identify a row's board."""
-    return {"dataset": board.dataset.name, "board": board.protocol.fingerprint}
-
-
 def cells(row: Row) -> dict[str, Any]:
     """One row as plain columns, unrounded; None for missing values."""
     numbers: dict[str, Any] = {}
     for metric in dict.fromkeys((*METRICS, *(row.metrics if row.runs else ()))):
         numbers[metric], numbers[f"{metric}_std"] = row.mean(metric), row.std(metric)
-    counts = {name: row.integrity.get(name) for name in INTEGRITY} | {name: row.codes.get(name) for name in CODES}
-    costs = {name: row.cost.get(name) for name in COST}
-    owner = {"rank": row.rank, "model": row.model, "family": row.family, "n": len(row.seeds) or None}
-    understood = {
-        f"comprehension.{name}": statistics.fmean(values) for name, values in row.comprehension.items() if values
-    }
-    search = {"trials": row.effort.trials, "search_s": row.effort.seconds, "passes": row.passes}
     return {
-        **owner,
+        "rank": row.rank,
+        "model": row.model,
+        "family": row.family,
+        "n": len(row.seeds) or None,
         **numbers,
-        **counts,
-        **costs,
-        **search,
+        **{name: row.integrity.get(name) for name in INTEGRITY},
+        **{name: row.codes.get(name) for name in CODES},
+        **{name: row.cost.get(name) for name in COST},
+        "trials": row.effort.trials,
+        "search_s": row.effort.seconds,
+        "passes": row.passes,
         "note": row.note,
         "leaks": "; ".join(row.leaks),
-        **understood,
+        **{f"comprehension.{name}": statistics.fmean(values) for name, values in row.comprehension.items()},
         **{f"published.{name}": text for name, text in row.quoted.items()},
     }
 
@@ -181,7 +169,7 @@ def _board(runs: list[StoredRun], metric: str) -> Board:
     repeats: Counter[tuple[str, str, int | None]] = Counter()
     for run in runs:
         record = run.record
-        configuration = record.details.get("configuration", record.run_id)
+        configuration = configuration_of(record)
         seed = (record.model, configuration, record.seed)
         groups.setdefault((record.model, configuration, repeats[seed]), []).append(run)
         repeats[seed] += record.seed is not None  # the same seed on other files or another order of lines: another row
@@ -195,11 +183,10 @@ def _board(runs: list[StoredRun], metric: str) -> Board:
 def _row(runs: list[StoredRun], note: str) -> Row:
     runs = sorted(runs, key=lambda run: run.record.seed or 0)
     records = [run.record for run in runs]
-    cost = {}
-    for name, key in COST.items():
-        values = [value for record in records if (value := getattr(record.cost, key)) is not None]
-        if values:
-            cost[name] = max(values) if name == "peak_mb" else statistics.fmean(values)
+    costs = {
+        name: [value for record in records if (value := getattr(record.cost, key)) is not None]
+        for name, key in COST.items()
+    }
     first = records[0]
     return Row(
         model=first.model,
@@ -207,9 +194,9 @@ def _row(runs: list[StoredRun], note: str) -> Row:
         seeds=tuple(record.seed for record in records),
         metrics={metric: [record.metrics.test[metric] for record in records] for metric in METRICS},
         integrity={name: max(getattr(record.integrity, name) for record in records) for name in INTEGRITY},
-        cost=cost,
+        cost={name: max(v) if name == "peak_mb" else statistics.fmean(v) for name, v in costs.items() if v},
         runs=tuple(runs),
-        note="; ".join(part for part in (_seeds(records), note) if part),
+        note="; ".join(filter(None, (_seeds(records), note))),
         comprehension=_comprehension(records),
         leaks=tuple(dict.fromkeys(sentence for record in records for sentence in record.leaks)),
         codes=_codes(records),
@@ -222,20 +209,10 @@ def _comprehension(records: Sequence[Record]) -> dict[str, list[float]]:
     """Maps `stage.figure[.part]` to its values, one for every record that has it; only finite numbers."""
     entries: dict[str, list[float]] = {}
     for record in records:
-        numbers: dict[str, float] = {}
-        _numbers("", record.comprehension or {}, numbers)
-        for name, value in numbers.items():
-            entries.setdefault(name, []).append(value)
+        for name, value in leaves(record.comprehension or {}):
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+                entries.setdefault(name, []).append(float(value))
     return entries
-
-
-def _numbers(prefix: str, part: Any, entries: dict[str, float]) -> None:
-    """Adds the numbers below `part`; called for thousands of records, so it must be fast."""
-    if isinstance(part, dict):
-        for key, value in part.items():
-            _numbers(f"{prefix}.{key}" if prefix else str(key), value, entries)
-    elif isinstance(part, (int, float)) and not isinstance(part, bool) and math.isfinite(part):
-        entries[prefix] = float(part)
 
 
 def _seeds(records: Sequence[Record]) -> str:
@@ -254,31 +231,21 @@ def _passes(records: Sequence[Record]) -> float | None:
         reports = [trained.get("training"), *(trained.get("stages") or {}).values()]
         parts = [report["passes"] for report in reports if isinstance(report, dict) and "passes" in report]
         counts.append(sum(parts) if parts else trained.get("epochs"))
-    values = [float(count) for count in counts if isinstance(count, int | float)]
-    return statistics.fmean(values) if values and len(values) == len(counts) else None
+    return statistics.fmean(counts) if all(isinstance(count, int | float) for count in counts) else None
 
 
 def _codes(records: Sequence[Record]) -> dict[str, float]:
     """Means over seeds of the records' figures of codes; empty if one record has none."""
-    entries = {}
-    for name, (key, *path) in CODES.items():
-        values = [(record.codes or {}).get(key) for record in records]
-        numbers = [value.get(path[0]) if path and isinstance(value, dict) else value for value in values]
-        payload = [number for number in numbers if isinstance(number, float)]
-        if len(payload) == len(numbers):
-            entries[name] = statistics.fmean(payload)
-    return entries
+    figures = [dict(leaves(record.codes or {})) for record in records]
+    values = {name: [v for one in figures if isinstance(v := one.get(key), float)] for name, key in CODES.items()}
+    return {name: statistics.fmean(many) for name, many in values.items() if len(many) == len(records)}
 
 
-def _apart(board: Board, selected_boards: Sequence[Board]) -> str:
-    """The fields that distinguish this board from the others of the same name."""
-    payload = []
-    for part in ("dataset", "protocol"):
-        value = getattr(board, part)
-        for name in type(value).model_fields:
-            if len({getattr(getattr(other, part), name) for other in selected_boards}) > 1:
-                payload.append(f"{part}.{name}={getattr(value, name)}")
-    return "not comparable with the other boards of this data set: " + ", ".join(payload)
+def _apart(board: Board, every: Sequence[Board]) -> str:
+    """The fields that distinguish this board from the others of the same name; empty if there are none."""
+    fields = differing_fields([other for other in every if other.dataset.name == board.dataset.name])
+    values = [f"{part}.{name}={getattr(getattr(board, part), name)}" for part, name in fields]
+    return "not comparable with the other boards of this data set: " + ", ".join(values) if values else ""
 
 
 def standing(selected_boards: Sequence[Board], run_id: str) -> tuple[Board, Row]:

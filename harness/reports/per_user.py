@@ -32,21 +32,13 @@ class Measured:
 
     def values(self, runs: Sequence[StoredRun], names: Sequence[str] = METRICS) -> Mapping[str, np.ndarray]:
         """Each metric by seed and test case, float64, shape (runs, cases); cases as in `split.test.requests`."""
-        results = [self._of(run, names) for run in runs]
+        results = [per_user(self.lists(run), self.split.test.targets, names) for run in runs]
         return {name: np.stack([one[name] for one in results]) for name in results[0]}
 
     @property
     def clusters(self) -> np.ndarray | None:
         """The user of each test case if a user may have several; else None."""
         return self.split.test.requests.clusters
-
-    @property
-    def n_users(self) -> int:
-        """Users with a test case."""
-        return len(np.unique(self.split.test.requests.users))
-
-    def _of(self, run: StoredRun, names: Sequence[str]) -> dict[str, np.ndarray]:
-        return per_user(self.lists(run), self.split.test.targets, names)
 
     def lists(self, run: StoredRun) -> Predictions:
         """A run's ranked lists, cases as in `split.test.requests`. Raises `InputError` if they are unreadable."""
@@ -64,9 +56,8 @@ def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured
     Raises `InputError` if the runs were measured on other data."""
     record = runs[0].record
     fields = runs[0].settings
-    name, message = fields.get("dataset"), fields.get("order")
-    place = location or (name if isinstance(name, str) and name else record.dataset.name)
-    order = message if isinstance(message, str) and message and Path(place).exists() else "time"
+    place = location or str(fields.get("dataset") or record.dataset.name)
+    order = str(fields.get("order") or "time") if Path(place).exists() else "time"
     try:
         dataset = load_dataset(place, order, Reading.of(fields.get("data")))
     except InputError as error:
@@ -78,12 +69,9 @@ def measured(runs: Sequence[StoredRun], location: str | None = None) -> Measured
         ("split", record.protocol.fingerprint, current_split.fingerprint),
     ):
         if theirs != actual:
-            raise InputError(
-                f"the {kind} here ({actual}) is not what {record.run_id} was measured on ({theirs})",
-                where=place,
-                hint="give the right folder with -d, or make the runs again",
-                code="incompatible",
-            )
+            message = f"the {kind} here ({actual}) is not what {record.run_id} was measured on ({theirs})"
+            hint = "give the right folder with -d, or make the runs again"
+            raise InputError(message, where=place, hint=hint, code="incompatible")
     return Measured(dataset, current_split)
 
 

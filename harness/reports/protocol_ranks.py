@@ -6,13 +6,15 @@ among the configurations with runs under every protocol.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from harness.reports.leaderboard import Board, Row, boards
+from harness.reports.selection import configuration_of
 from harness.reports.tables import Column, Report, ReportTable, TableRow
-from harness.reports.values import metric_text
+from harness.reports.values import grouped, metric_text
 from harness.store.record import ProtocolInfo
 from harness.store.run_store import StoredRun
 
@@ -51,15 +53,9 @@ class ProtocolComparison:
 
 def crossings(runs: Sequence[StoredRun], metric: str) -> list[ProtocolComparison]:
     """One comparison for each data set (by content) that was measured under more than one protocol."""
-    settings = {run.record.run_id: run.record.details.get("configuration", run.record.run_id) for run in runs}
-    grouped: dict[tuple[str, str], list[Board]] = {}
-    for board in boards(runs, metric):
-        grouped.setdefault((board.dataset.name, board.dataset.fingerprint), []).append(board)
-    results = []
-    for same in grouped.values():
-        if len({board.protocol.name for board in same}) > 1:
-            results.append(_crossing(sorted(same, key=_place), metric, settings))
-    return results
+    data_sets = grouped(boards(runs, metric), lambda board: (board.dataset.name, board.dataset.fingerprint))
+    several = [same for same in data_sets.values() if len({board.protocol.name for board in same}) > 1]
+    return [_crossing(sorted(same, key=_place), metric) for same in several]
 
 
 def sheet(crossing: ProtocolComparison) -> ReportTable:
@@ -70,9 +66,8 @@ def sheet(crossing: ProtocolComparison) -> ReportTable:
         columns += [Column("moved")] if number else []
     columns.append(Column("note", left=True, wraps=True, drop=0))
     lines = tuple(_line(standing, crossing.metric) for standing in crossing.standings)
-    return ReportTable(
-        f"{crossing.dataset} under {len(crossing.labels)} protocols", tuple(columns), lines, _notes(crossing)
-    )
+    title = f"{crossing.dataset} under {len(crossing.labels)} protocols"
+    return ReportTable(title, tuple(columns), lines, _notes(crossing))
 
 
 def report(protocol_comparisons: Sequence[ProtocolComparison]) -> Report:
@@ -107,13 +102,16 @@ def _place(board: Board) -> tuple[bool, str, int]:
     return not board.protocol.name.startswith("leave-one-out"), board.protocol.name, -len(board.rows)
 
 
-def _crossing(same: Sequence[Board], metric: str, settings: Mapping[str, str]) -> ProtocolComparison:
+def _crossing(same: Sequence[Board], metric: str) -> ProtocolComparison:
     rows: list[dict[Key, Row]] = [
-        {(row.model, settings[row.run_ids[0]]): row for row in board.rows if row.run_ids} for board in same
+        {(row.model, configuration_of(row.runs[0].record)): row for row in board.rows} for board in same
     ]
     keys = list(dict.fromkeys(key for board in rows for key in board))
     common = [key for key in keys if all(key in board for board in rows)]
-    ranks = [_ranks({key: board[key] for key in common}, metric) for board in rows]
+    ranks: list[dict[Key, int]] = []
+    for board in rows:
+        ordered = sorted(common, key=lambda key: (-(board[key].mean(metric) or 0.0), key))
+        ranks.append({key: number for number, key in enumerate(ordered, start=1)})
     standings = [
         RankRow(
             model=key[0],
@@ -123,38 +121,32 @@ def _crossing(same: Sequence[Board], metric: str, settings: Mapping[str, str]) -
         )
         for key in sorted(keys, key=lambda key: (key not in common, ranks[0].get(key, 0), key))
     ]
-    tau = tuple(_tau([ranks[0][key] for key in common], [ranked[key] for key in common]) for ranked in ranks[1:])
-    marks = tuple(board.protocol for board in same)
-    return ProtocolComparison(same[0].dataset.name, metric, marks, _labels(marks), tuple(standings), tau)
+    tau = tuple(_tau([(ranks[0][key], ranked[key]) for key in common]) for ranked in ranks[1:])
+    protocols = tuple(board.protocol for board in same)
+    return ProtocolComparison(same[0].dataset.name, metric, protocols, _labels(protocols), tuple(standings), tau)
 
 
-def _ranks(rows: Mapping[Key, Row], metric: str) -> dict[Key, int]:
-    ordered = sorted(rows, key=lambda key: (-(rows[key].mean(metric) or 0.0), key))
-    return {key: number for number, key in enumerate(ordered, start=1)}
+def _tau(ranks: Sequence[tuple[int, int]]) -> float | None:
+    """Of the two ranks of each row, without ties: (agreeing pairs - disagreeing pairs) / pairs.
 
-
-def _tau(one: Sequence[int], other: Sequence[int]) -> float | None:
-    """(agreeing pairs - disagreeing pairs) / pairs; ranks have no ties.
-
-    >>> _tau([1, 2, 3], [1, 3, 2])
+    >>> _tau([(1, 1), (2, 3), (3, 2)])
     0.3333333333333333
     """
-    pairs = [(i, j) for j in range(len(one)) for i in range(j)]
-    if not pairs:
-        return None
-    return sum(1 if (one[i] < one[j]) == (other[i] < other[j]) else -1 for i, j in pairs) / len(pairs)
+    signs = [1 if (a < b) == (c < d) else -1 for (a, c), (b, d) in combinations(ranks, 2)]
+    return sum(signs) / len(signs) if signs else None
 
 
-def _labels(marks: Sequence[ProtocolInfo]) -> tuple[str, ...]:
+def _labels(protocols: Sequence[ProtocolInfo]) -> tuple[str, ...]:
     """The protocol's name, with the fields that distinguish protocols of one name."""
     labels = []
-    for mark in marks:
-        lines = [mark.name]
-        protocol_infos = [other for other in marks if other.name == mark.name]
-        for field in ("cut", "max_history", "exclude_history"):
-            if len({getattr(other, field) for other in protocol_infos}) > 1:
-                lines.append(f"{field}={getattr(mark, field)}")
-        labels.append(" ".join(lines))
+    for protocol in protocols:
+        same = [other for other in protocols if other.name == protocol.name]
+        fields = [
+            f"{field}={getattr(protocol, field)}"
+            for field in ("cut", "max_history", "exclude_history")
+            if len({getattr(other, field) for other in same}) > 1
+        ]
+        labels.append(" ".join([protocol.name, *fields]))
     return tuple(labels)
 
 
@@ -169,20 +161,18 @@ def _line(standing: RankRow, metric: str) -> TableRow:
 
 
 def _notes(crossing: ProtocolComparison) -> tuple[str, ...]:
-    payload = []
-    for label, tau, number in zip(crossing.labels[1:], crossing.tau, range(len(crossing.tau)), strict=True):
+    first, *others = crossing.labels
+    ranked = sum(standing.ranks[0] is not None for standing in crossing.standings)
+    notes = []
+    for number, (label, tau) in enumerate(zip(others, crossing.tau, strict=True)):
         if tau is None:
-            payload.append(
-                f"{label}: fewer than two configurations in common with {crossing.labels[0]}, no order to compare"
-            )
+            notes.append(f"{label}: fewer than two configurations in common with {first}, no order to compare")
             continue
         changed = sum(bool(standing.moved[number]) for standing in crossing.standings)
-        ranked = sum(rank.ranks[0] is not None for rank in crossing.standings)
-        payload.append(
-            f"{label}: {changed} of {ranked} configurations change their place against {crossing.labels[0]}, "
-            f"Kendall's tau {tau:.2f}"
+        notes.append(
+            f"{label}: {changed} of {ranked} configurations change their place against {first}, Kendall's tau {tau:.2f}"
         )
-    return tuple(payload)
+    return tuple(notes)
 
 
 def _document(crossing: ProtocolComparison) -> dict[str, Any]:

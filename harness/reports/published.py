@@ -24,6 +24,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import cached_property
 from glob import escape
 from importlib.metadata import PackageNotFoundError, files
 from itertools import combinations, product
@@ -32,6 +33,7 @@ from pathlib import Path
 from harness.errors import InputError, unknown_name
 from harness.protocol.protocol import METRICS
 from harness.reports.leaderboard import Board, Row, select
+from harness.reports.values import grouped
 from harness.store.record import DatasetInfo, ProtocolInfo
 from harness.store.run_store import Store
 
@@ -59,7 +61,6 @@ ABOUT = ("dataset", "release", "method", "hand", "source", "run", "note")
 SAME = (*ABOUT, *PROTOCOL)  # columns that the lines of one row share
 COLUMNS = (*SAME, "metric", "value")
 UNSTATED = "not stated"  # as a release
-HINTS = {"release": f"write {UNSTATED!r} where the source does not say"}
 HANDS = {"first": "first-hand", "second": "second-hand"}
 METRIC = re.compile(r"(recall|ndcg|mrr)@[1-9]\d{0,3}")  # cut-offs that papers print
 RULES = "leave-one-out/"  # the protocols whose boards show published rows
@@ -88,33 +89,40 @@ class PublishedRow:
     run: str = ""
     known: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
     printed: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        return {name: float(text) for name, text in self.printed.items()}
 
     @property
     def beside(self) -> bool:
         """Whether it may be shown on a measured board: its split is that of `RULES`, or unknown."""
         return self.known.get("split", SPLIT) == SPLIT
 
-    @property
+    @cached_property
     def inconsistent(self) -> str:
         """Why its numbers are inconsistent (`harness.reports.published`); empty if they are consistent."""
         return "; ".join(inconsistencies(self.printed))
 
     @property
     def told(self) -> str:
-        """Its source, as a sentence."""
-        release = "release not stated" if self.release == UNSTATED else self.release
-        return "; ".join(filter(None, [f"{HANDS[self.hand]}: {self.source}", self.run, release]))
+        """Its source, and whose run it is."""
+        return "; ".join(filter(None, [f"{HANDS[self.hand]}: {self.source}", self.run]))
+
+    @property
+    def doubt(self) -> str:
+        """`inconsistent` as a note."""
+        return f"{INCONSISTENT}: {self.inconsistent}" if self.inconsistent else ""
 
     def row(self) -> Row:
         """The row of a board, without a rank."""
         metadata = {"hand": self.hand, "source": self.source, "run": self.run, "release": self.release, **self.known}
-        doubt = self.inconsistent
-        metadata |= {"note": self.note, INCONSISTENT: doubt}
+        metadata |= {"note": self.note, INCONSISTENT: self.inconsistent}
         numbers = {name: [value] for name, value in self.metrics.items()}
-        message = f"{self.told}; {INCONSISTENT}: {doubt}" if doubt else self.told
-        return Row(self.method, FAMILY, (), numbers, {}, {}, note=message, quoted=metadata)
+        release = "release not stated" if self.release == UNSTATED else self.release
+        note = "; ".join(filter(None, [self.told, release, self.doubt]))
+        return Row(self.method, FAMILY, (), numbers, {}, {}, note=note, quoted=metadata)
 
 
 def published_boards(store: Store, dataset: str | None, metric: str) -> list[Board]:
@@ -127,13 +135,8 @@ def published_boards(store: Store, dataset: str | None, metric: str) -> list[Boa
     boards = select(store, dataset, metric) if stored else []
     present = {board.dataset.name for board in boards if board.protocol.name.startswith(RULES)}
     expected = names if dataset is None else names & {dataset}
-    return [*_joined(boards, quoted), *(board for name in sorted(expected) for board in _alone(quoted, name, present))]
-
-
-def with_published(boards: Sequence[Board], results: Path) -> list[Board]:
-    """Adds the published rows of a data set to its boards under the papers' kind of protocol; other boards are
-    unchanged. Raises `InputError` for an invalid file."""
-    return _joined(boards, read_published(results))
+    alone = [board for name in sorted(expected) for board in _alone(quoted, name, present)]
+    return [*with_published(boards, quoted), *alone]
 
 
 def read_published(results: Path) -> list[PublishedRow]:
@@ -160,30 +163,26 @@ def _installed() -> list[Path]:
     return [Path(str(file.locate())).parent for file in listed if file.parts[-4:-1] == PLACE]
 
 
-def _joined(boards: Sequence[Board], quoted: Sequence[PublishedRow]) -> list[Board]:
+def with_published(boards: Sequence[Board], quoted: Sequence[PublishedRow]) -> list[Board]:
+    """Adds the published rows of a data set to its boards under the papers' kind of protocol; other boards are
+    unchanged."""
+    rows = grouped((row for row in quoted if row.beside), lambda row: row.dataset)
     return [
-        replace(board, rows=(*board.rows, *_rows(quoted, board.dataset.name)))
+        replace(board, rows=(*board.rows, *(row.row() for row in rows.get(board.dataset.name, ()))))
         if board.protocol.name.startswith(RULES)
         else board
         for board in boards
     ]
 
 
-def _rows(quoted: Sequence[PublishedRow], dataset: str) -> list[Row]:
-    return [row.row() for row in quoted if row.dataset == dataset and row.beside]
-
-
 def _alone(quoted: Sequence[PublishedRow], name: str, names: Collection[str]) -> Iterator[Board]:
     """Boards of published rows only, one for each split. `names`: data sets with a measured board, which shows the rows
     of our split."""
     dataset = DatasetInfo(name=name, fingerprint="", users=0, items=0, interactions=0)
-    published_rows = [row for row in quoted if row.dataset == name]
-    for split in dict.fromkeys("" if row.beside else row.known["split"] for row in published_rows):
-        if not split and name in names:
-            continue
+    rows = (row for row in quoted if row.dataset == name and not (row.beside and name in names))
+    for split, group in grouped(rows, lambda row: "" if row.beside else row.known["split"]).items():
         rules = ProtocolInfo(name=split, fingerprint="", max_history=0, exclude_history=False)
-        rows = tuple(row.row() for row in published_rows if split == ("" if row.beside else row.known["split"]))
-        yield Board(dataset, rules, rows)
+        yield Board(dataset, rules, tuple(row.row() for row in group))
 
 
 def _read(path: Path) -> Iterator[PublishedRow]:
@@ -192,19 +191,13 @@ def _read(path: Path) -> Iterator[PublishedRow]:
     for location, cells in _lines(path):
         printed = rows.setdefault(tuple(cells[name] for name in SAME), {})
         if cells["metric"] in printed:
-            raise InputError(
-                f"{cells['method']} has {cells['metric']} twice",
-                where=location,
-                hint="leave one of them",
-                code="duplicate",
-            )
-        _check_value(cells["value"], location)
+            message = f"{cells['method']} has {cells['metric']} twice"
+            raise InputError(message, where=location, hint="leave one of them", code="duplicate")
         printed[cells["metric"]] = cells["value"]
     for key, printed in rows.items():
         cells = dict(zip(SAME, key, strict=True))
         conditions = {name: cells[name] for name in PROTOCOL if cells[name]}
-        metrics = {name: float(text) for name, text in printed.items()}
-        yield PublishedRow(**{name: cells[name] for name in ABOUT}, known=conditions, metrics=metrics, printed=printed)
+        yield PublishedRow(**{name: cells[name] for name in ABOUT}, known=conditions, printed=printed)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -217,51 +210,42 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 location = f"{path} line {reader.line_num}"
                 if None in line or None in line.values():
                     message = f"it has not as many cells as the {len(reader.fieldnames or ())} columns"
-                    raise InputError(
-                        message, where=location, hint="put a text with commas between double quotes", code="bad-line"
-                    )
+                    hint = "put a text with commas between double quotes"
+                    raise InputError(message, where=location, hint=hint, code="bad-line")
                 cells = dict.fromkeys(COLUMNS, "") | {name: " ".join(text.split()) for name, text in line.items()}
-                for name in NEEDED:
-                    if not cells[name]:
-                        raise InputError(
-                            f"{name} is empty",
-                            where=location,
-                            hint=HINTS.get(name, f"fill in the {name}"),
-                            code="empty-data",
-                        )
-                if not METRIC.fullmatch(cells["metric"]):
-                    raise unknown_name("metric", cells["metric"], METRICS, where=location)
-                if cells["hand"] not in HANDS:
-                    raise unknown_name("hand", cells["hand"], HANDS, where=location)
+                _check_cells(cells, location)
                 yield location, cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"not a readable CSV file ({error})", where=str(path), hint="save it as UTF-8 CSV", code="bad-file"
-        ) from error
+        message, hint = f"not a readable CSV file ({error})", "save it as UTF-8 CSV"
+        raise InputError(message, where=str(path), hint=hint, code="bad-file") from error
 
 
 def _check_columns(names: Sequence[str], location: str) -> None:
     if missing := [name for name in NEEDED if name not in names]:
-        raise InputError(
-            f"no column {missing[0]!r}", where=location, hint=f"needs {', '.join(NEEDED)}", code="missing-column"
-        )
+        message, hint = f"no column {missing[0]!r}", f"needs {', '.join(NEEDED)}"
+        raise InputError(message, where=location, hint=hint, code="missing-column")
     for name in names:
         if name not in COLUMNS:
             raise unknown_name("column", name, COLUMNS, where=location)
 
 
-def _check_value(text: str, location: str) -> None:
-    """Raises `InputError` for a value that is no share."""
+def _check_cells(cells: Mapping[str, str], location: str) -> None:
+    for name in NEEDED:
+        if not cells[name]:
+            hint = f"write {UNSTATED!r} where the source does not say" if name == "release" else f"fill in the {name}"
+            raise InputError(f"{name} is empty", where=location, hint=hint, code="empty-data")
+    if not METRIC.fullmatch(cells["metric"]):
+        raise unknown_name("metric", cells["metric"], METRICS, where=location)
+    if cells["hand"] not in HANDS:
+        raise unknown_name("hand", cells["hand"], HANDS, where=location)
     try:
-        value = float(text)
+        value = float(cells["value"])
     except ValueError as error:
-        raise InputError(
-            f"{text!r} is not a number", where=location, hint="write a share such as 0.0459", code="bad-line"
-        ) from error
+        message, hint = f"{cells['value']!r} is not a number", "write a share such as 0.0459"
+        raise InputError(message, where=location, hint=hint, code="bad-line") from error
     if not 0 <= value <= 1:
-        raise InputError(
-            f"{text} is not between 0 and 1", where=location, hint="write a share, not a percentage", code="bad-line"
-        )
+        message, hint = f"{cells['value']} is not between 0 and 1", "write a share, not a percentage"
+        raise InputError(message, where=location, hint=hint, code="bad-line")
 
 
 GAINS: dict[str, Callable[[int], float]] = {  # contribution of a hit at rank r, the slowest decay first
@@ -278,16 +262,27 @@ def inconsistencies(printed: Mapping[str, str]) -> list[str]:
     for metric, text in printed.items():
         family, _, cut = metric.partition("@")
         families.setdefault(family, {0: ZERO})[int(cut)] = text
-    results: list[tuple[int, int, str]] = []
+    first: dict[tuple[int, int], str] = {}
+    for cuts, text in _failures(families):
+        first.setdefault(cuts, text)
+    narrow = [(a, b) for a, b in first if not any((c, d) != (a, b) and a <= c and d <= b for c, d in first)]
+    return [first[cuts] for cuts in sorted(narrow)]
+
+
+def _failures(families: Mapping[str, Mapping[int, str]]) -> Iterator[tuple[tuple[int, int], str]]:
+    """Each failed check with its two cut-offs: between metrics, then within each."""
     for slow, fast in combinations([name for name in GAINS if name in families], 2):
-        cuts = sorted(families[slow].keys() & families[fast].keys())
-        results += [(a, b, text) for a, b in combinations(cuts, 2) if (text := _ratio(slow, fast, a, b, families))]
-        results += _across(slow, fast, families)
+        for a, b in combinations(sorted(families[slow].keys() & families[fast].keys()), 2):
+            if text := _ratio(slow, fast, a, b, families):
+                yield (a, b), text
+        for a, b in product(families[slow], families[fast]):
+            if _across(slow, fast, a, b, families):
+                text = f"{fast}@{b} = {families[fast][b]} beside {slow}@{a} = {families[slow][a]}"
+                yield (min(a, b), max(a, b)), text
     for family, values in families.items():
-        results += [(a, b, text) for a, b in combinations(sorted(values), 2) if (text := _falls(family, a, b, values))]
-    first = {(a, b): text for a, b, text in reversed(results)}
-    narrow = [pair for pair in first if not any(_inside(other, pair) for other in first)]
-    return [first[pair] for pair in sorted(narrow)]
+        for a, b in combinations(sorted(values), 2):
+            if _rise(values[a], values[b])[1] < -SLACK:
+                yield (a, b), f"{family}@{b} is below {family}@{a}"
 
 
 def _ratio(slow: str, fast: str, a: int, b: int, families: Mapping[str, Mapping[int, str]]) -> str:
@@ -304,47 +299,22 @@ def _ratio(slow: str, fast: str, a: int, b: int, families: Mapping[str, Mapping[
     return f"{message}, {slow} allows {allowed}"
 
 
-def _across(slow: str, fast: str, families: Mapping[str, Mapping[int, str]]) -> list[tuple[int, int, str]]:
-    """Checks `fast` at one cut-off against `slow` at another: values at the smaller cut-off are lower bounds, values at
-    the larger one upper bounds."""
-    results = []
-    for a, b in product(families[slow], families[fast]):
-        (fewer, value), (low, high) = _rise(ZERO, families[slow][a]), _rise(ZERO, families[fast][b])
-        floor = fewer * GAINS[fast](a) / GAINS[slow](a) if 0 < a < b else 0.0
-        if floor > high + SLACK or (0 < b < a and low > value + SLACK):
-            results.append(
-                (min(a, b), max(a, b), f"{fast}@{b} = {families[fast][b]} beside {slow}@{a} = {families[slow][a]}")
-            )
-    return results
-
-
-def _falls(family: str, a: int, b: int, values: Mapping[int, str]) -> str:
-    """Checks whether a metric is smaller at the larger cut-off; empty if it is not."""
-    return f"{family}@{b} is below {family}@{a}" if _rise(values[a], values[b])[1] < -SLACK else ""
+def _across(slow: str, fast: str, a: int, b: int, families: Mapping[str, Mapping[int, str]]) -> bool:
+    """Whether `fast` at cut-off `b` contradicts `slow` at `a`: values at the smaller cut-off are lower bounds, values
+    at the larger one upper bounds."""
+    (fewer, value), (low, high) = _rise(ZERO, families[slow][a]), _rise(ZERO, families[fast][b])
+    floor = fewer * GAINS[fast](a) / GAINS[slow](a) if 0 < a < b else 0.0
+    return floor > high + SLACK or (0 < b < a and low > value + SLACK)
 
 
 def _rise(first: str, second: str) -> tuple[float, float]:
     """The least and the largest difference of two rounded numbers."""
-    room = _half(first) + _half(second)
+    room = sum(Decimal((0, (5,), -_digits(text) - 1)) for text in (first, second) if text != ZERO)
     rise = Decimal(second or 0) - Decimal(first or 0)
     return float(rise - room), float(rise + room)
-
-
-def _half(text: str) -> Decimal:
-    """Half a unit of the last printed digit.
-
-    >>> _half("0.0459"), _half(ZERO)
-    (Decimal('0.00005'), Decimal('0'))
-    """
-    return Decimal(0) if text == ZERO else Decimal((0, (5,), -_digits(text) - 1))
 
 
 def _digits(text: str) -> int:
     """Digits behind the point."""
     exponent = Decimal(text or 0).as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
-
-
-def _inside(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether the cut-offs of `one` lie within those of `other`, and are not the same."""
-    return one != other and other[0] <= one[0] and one[1] <= other[1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from typing import Any, Literal
 
 from harness.data.catalog import catalogue_entries
@@ -18,7 +17,6 @@ from harness.errors import InputError
 from harness.protocol.protocol import METRICS
 from harness.reports.formats import QUOTED, QUOTED_NOTE
 from harness.reports.published import (
-    HANDS,
     INCONSISTENT,
     INCONSISTENT_NOTE,
     PROTOCOL,
@@ -92,34 +90,25 @@ class PublishedGap:
 def gaps(store: Store, sides: Sequence[RunGroup], metrics: Sequence[str]) -> list[PublishedGap]:
     """Each side against every published row of its data set, the rows of its own method first. Raises `InputError` if
     there is none with one of `metrics`."""
-    quoted = read_published(store.root)
+    quoted = [row for row in read_published(store.root) if row.beside]
     results = []
     for side in sides:
         name, rules = side.first.dataset.name, side.first.protocol.name
         if not rules.startswith(RULES):
-            raise InputError(
-                f"the published rows are not of {rules}",
-                where=side.label,
-                hint=f"take a run of {RULES}1",
-                code="incompatible",
-            )
-        published_rows = [row for row in quoted if row.dataset == name and row.beside]
-        if not published_rows:
-            names = ", ".join(sorted({row.dataset for row in quoted if row.beside}))
-            raise InputError(
-                f"no published rows on {name!r}",
-                where="--published",
-                hint=f"there are some on {names}",
-                code="unknown-name",
-            )
-        selected_published_rows = [row for row in published_rows if set(row.metrics) & set(metrics)]
-        if not selected_published_rows:
-            printed = ", ".join(metric for metric in METRICS if any(metric in row.metrics for row in published_rows))
+            message, hint = f"the published rows are not of {rules}", f"take a run of {RULES}1"
+            raise InputError(message, where=side.label, hint=hint, code="incompatible")
+        rows = [row for row in quoted if row.dataset == name]
+        if not rows:
+            hint = f"there are some on {', '.join(sorted({row.dataset for row in quoted}))}"
+            raise InputError(f"no published rows on {name!r}", where="--published", hint=hint, code="unknown-name")
+        printed = {metric for row in rows for metric in row.metrics}
+        if not printed & set(metrics):
             message = f"no published row on {name!r} has {' or '.join(metrics)}"
-            raise InputError(message, where="--metric", hint=f"they have {printed}", code="unknown-name")
+            hint = f"they have {', '.join(metric for metric in METRICS if metric in printed)}"
+            raise InputError(message, where="--metric", hint=hint, code="unknown-name")
         local = conditions(side)
-        published_gaps = [_gap(side, row, metrics, local) for row in selected_published_rows]
-        results += sorted(published_gaps, key=lambda gap: not gap.same_method)
+        found = [_gap(side, row, metrics, local) for row in rows if set(row.metrics) & set(metrics)]
+        results += sorted(found, key=lambda gap: not gap.same_method)
     return results
 
 
@@ -155,11 +144,9 @@ def _is_public(data: DatasetInfo) -> bool:
     """Whether a data set with a public name is the public one, by the hash of its prepared copy or by its published
     counts."""
     entry = catalogue_entries().get(data.name)
-    if entry is None:
-        return False
-    if entry.fingerprint:
+    if entry is not None and entry.fingerprint:
         return entry.fingerprint == data.fingerprint
-    return (entry.users, entry.items) == (data.users, data.items)
+    return entry is not None and (entry.users, entry.items) == (data.users, data.items)
 
 
 def _gap(side: RunGroup, row: PublishedRow, metrics: Sequence[str], local: Mapping[str, str]) -> PublishedGap:
@@ -199,40 +186,30 @@ def _bare(name: str) -> str:
 
 def mismatches(gap: PublishedGap, verdict: Verdict) -> str:
     """The fields of one verdict as text; differing ones with both values, ours first."""
-    chosen = [field for field in gap.fields if field.verdict == verdict]
+    fields = [field for field in gap.fields if field.verdict == verdict]
     if verdict != "differs":
-        return ", ".join(field.name for field in chosen)
-    return "; ".join(f"{field.name} {field.ours} / {field.theirs}" for field in chosen)
-
-
-def hand_text(quoted: PublishedRow) -> str:
-    """Whose number it is, and its source."""
-    return "; ".join(filter(None, [f"{HANDS[quoted.hand]}: {quoted.source}", quoted.run]))
+        return ", ".join(field.name for field in fields)
+    return "; ".join(f"{field.name} {field.ours} / {field.theirs}" for field in fields)
 
 
 def sheets(
     sides: Sequence[RunGroup], published_gaps: Sequence[PublishedGap], metrics: Sequence[str]
 ) -> list[ReportTable]:
     """Two sheets a side."""
-    results = []
-    for side, (_, side_gaps) in zip(sides, groupby(published_gaps, key=lambda gap: gap.label), strict=True):
-        gaps = list(side_gaps)
-        results += [_numbers(side, gaps, metrics), _protocols(gaps)]
-    return results
+    pairs = [(side, [gap for gap in published_gaps if gap.label == side.label]) for side in sides]
+    return [sheet for side, own in pairs for sheet in (_numbers(side, own, metrics), _protocols(own))]
 
 
 def _numbers(side: RunGroup, gaps: Sequence[PublishedGap], metrics: Sequence[str]) -> ReportTable:
-    items = []
-    for metric in metrics:
-        items += [metric_text(*mean_and_std(side.values(metric))), ""]
+    own = [text for metric in metrics for text in (metric_text(*mean_and_std(side.values(metric))), "")]
     message = f"measured here, {len(side.runs)} {'seed' if len(side.runs) == 1 else 'seeds'}"
-    lines = [TableRow((marked(side.label, side.leaks), *items, message))]
+    lines = [TableRow((marked(side.label, side.leaks), *own, message))]
     for gap in gaps:
         cells = []
         for metric in metrics:
             both = gap.numbers.get(metric)
             cells += ["-", ""] if both is None else [metric_text(both[1]), signed(both[0] - both[1])]
-        lines.append(TableRow((method_text(gap.quoted), *cells, hand_text(gap.quoted)), apart=True))
+        lines.append(TableRow((_method(gap.quoted), *cells, gap.quoted.told), apart=True))
     first = side.first
     title = (
         f"{side.label} on {first.dataset.name} ({first.dataset.users:,} users, {first.dataset.items:,} items) "
@@ -250,12 +227,12 @@ def _protocols(gaps: Sequence[PublishedGap]) -> ReportTable:
     differs = "differs (ours / theirs)"
     rows = [
         {
-            "method": method_text(gap.quoted),
+            "method": _method(gap.quoted),
             "source": gap.quoted.source,
             differs: mismatches(gap, "differs"),
             "unknown": mismatches(gap, "unknown"),
             "same": mismatches(gap, "same"),
-            "note": _note(gap.quoted),
+            "note": "; ".join(filter(None, [gap.quoted.doubt, gap.quoted.note])),
         }
         for gap in gaps
     ]
@@ -264,11 +241,6 @@ def _protocols(gaps: Sequence[PublishedGap]) -> ReportTable:
     return text_table(title, rows, wraps=rows[0], main=differs, drop=drop, notes=[SHORTER], apart=[True] * len(rows))
 
 
-def method_text(quoted: PublishedRow) -> str:
+def _method(quoted: PublishedRow) -> str:
     """The method with the marks of a published row."""
-    return " ".join([quoted.method, QUOTED, *([INCONSISTENT] if quoted.inconsistent else [])])
-
-
-def _note(quoted: PublishedRow) -> str:
-    doubt = f"{INCONSISTENT}: {quoted.inconsistent}" if quoted.inconsistent else ""
-    return "; ".join(filter(None, [doubt, quoted.note]))
+    return f"{quoted.method} {QUOTED} {INCONSISTENT if quoted.inconsistent else ''}".rstrip()

@@ -18,6 +18,7 @@ from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEEPEST, MAIN_METRIC, METRICS
 from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import Measured, measured
+from harness.reports.values import comma_separated
 from harness.store.run_store import StoredRun
 
 NAMES = ("recall", "ndcg")  # the metrics of `--k` without `--metrics`
@@ -42,37 +43,29 @@ def selection(
     `InputError`."""
     fields = {}
     for text in labels:
-        row, equals, name = text.partition("=")
-        if not (row.strip() and equals and name.strip()):
-            raise InputError(
-                f"{text!r} is not of the form ROW=NAME",
-                where="--label",
-                hint="write --label sasrec=SASRec",
-                code="bad-setting",
-            )
-        fields[row.strip()] = name.strip()
-    return Selection(_parts(models), _parts(runs), fields, _metrics(_parts(metrics), _parts(ks)))
-
-
-def _parts(text: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+        row, _, name = map(str.strip, text.partition("="))
+        if not (row and name):
+            message, hint = f"{text!r} is not of the form ROW=NAME", "write --label sasrec=SASRec"
+            raise InputError(message, where="--label", hint=hint, code="bad-setting")
+        fields[row] = name
+    names = _metrics(comma_separated(metrics), comma_separated(ks))
+    return Selection(comma_separated(models), comma_separated(runs), fields, names)
 
 
 def _metrics(names: Sequence[str], ks: Sequence[str], location: str = "--metrics") -> tuple[str, ...]:
     """Every name with its own K, or with each of `ks`."""
     depths = [_depth(k, "--k") for k in ks]
-    problems: list[str] = []
+    metrics: list[str] = []
     for name in names or (NAMES if ks else ()):
         kind, at, k = name.lower().partition("@")
         kind = "hit" if kind == "hr" else kind
         if kind not in FUNCTIONS:
             raise unknown_name("metric", name, [*METRICS, *FUNCTIONS], where=location)
         if not at and not depths:
-            raise InputError(
-                f"{name!r} says no K", where=location, hint=f"write {name}@10, or add --k 5,10", code="bad-setting"
-            )
-        problems += [f"{kind}@{depth}" for depth in ([_depth(k, location)] if at else depths)]
-    return tuple(dict.fromkeys(problems))
+            hint = f"write {name}@10, or add --k 5,10"
+            raise InputError(f"{name!r} says no K", where=location, hint=hint, code="bad-setting")
+        metrics += [f"{kind}@{depth}" for depth in ([_depth(k, location)] if at else depths)]
+    return tuple(dict.fromkeys(metrics))
 
 
 def check_metric(name: str) -> str:
@@ -86,12 +79,8 @@ def check_metric(name: str) -> str:
 
 def _depth(text: str, location: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= DEEPEST):
-        raise InputError(
-            f"{text!r} is no K",
-            where=location,
-            hint=f"give a whole number from 1 to {DEEPEST}",
-            code="bad-setting",
-        )
+        hint = f"give a whole number from 1 to {DEEPEST}"
+        raise InputError(f"{text!r} is no K", where=location, hint=hint, code="bad-setting")
     return int(text)
 
 
@@ -105,14 +94,13 @@ def select_rows(
     """The boards with the selected rows, ranked by `metric`, with all requested metrics. Boards without a selected row
     are left out. `location` is as for `measured`; `deeper` gives lists that are longer than the stored ones. Raises
     `InputError` for an unknown model, run or label, and without `deeper` for a K beyond the stored lists."""
-    every = [row for board in boards for row in board.rows]
-    _check(selected, every)
+    _check(selected, [row for board in boards for row in board.rows])
     results = []
     for board in boards:
         rows = [row for one in board.rows if (row := _kept(one, selected)) is not None]
         if not rows:
             continue
-        rows = _with_metrics(rows, dict.fromkeys((*selected.metrics, metric)), location, deeper)
+        rows = _with_metrics(rows, (*selected.metrics, metric), location, deeper)
         ranked = sorted((row for row in rows if row.rank is not None), key=lambda row: -(row.mean(metric) or 0.0))
         ranked = [replace(row, rank=number) for number, row in enumerate(ranked, start=1)]
         rows = [*ranked, *(row for row in rows if row.rank is None)]
@@ -122,17 +110,15 @@ def select_rows(
 
 def _check(selected: Selection, rows: Sequence[Row]) -> None:
     models = {row.model for row in rows}
-    ids = [run_id for row in rows for run_id in row.run_ids]
+    ids = {run_id for row in rows for run_id in row.run_ids}
     for name in selected.models:
         if name not in models:
             raise unknown_name("model", name, models, where="--models")
-    for location, names in (
-        ("--runs", selected.runs),
-        ("--label", [name for name in selected.labels if name not in models]),
-    ):
+    labelled = [name for name in selected.labels if name not in models]
+    for kind, option, names in (("run", "--runs", selected.runs), ("row", "--label", labelled)):
         for text in names:
             if not any(run_id.startswith(text) for run_id in ids):
-                raise unknown_name("row" if location == "--label" else "run", text, {*models, *ids}, where=location)
+                raise unknown_name(kind, text, models | ids, where=option)
 
 
 def _kept(row: Row, selected: Selection) -> Row | None:
@@ -141,29 +127,22 @@ def _kept(row: Row, selected: Selection) -> Row | None:
         return None
     if not selected.runs:
         return row
-    items = [n for n, run_id in enumerate(row.run_ids) if run_id.startswith(selected.runs)]
-    if not items:
+    kept = [n for n, run_id in enumerate(row.run_ids) if run_id.startswith(selected.runs)]
+    if not kept:
         return None
-    if len(items) == len(row.runs):
-        return row
-    metrics = {name: [values[n] for n in items] for name, values in row.metrics.items()}
-    return replace(
-        row, runs=tuple(row.runs[n] for n in items), seeds=tuple(row.seeds[n] for n in items), metrics=metrics
-    )
+    metrics = {name: [values[n] for n in kept] for name, values in row.metrics.items()}
+    return replace(row, runs=tuple(row.runs[n] for n in kept), seeds=tuple(row.seeds[n] for n in kept), metrics=metrics)
 
 
 def _with_metrics(rows: Sequence[Row], names: Iterable[str], location: str | None, deeper: Deeper | None) -> list[Row]:
     """Adds these metrics to the rows, from their records or else from their lists."""
-    expected = {name: _stored(name) for name in names}
-    missing = [name for name, stored in expected.items() if stored not in METRICS]
+    stored = {name: name.replace("hit@", "recall@").replace("map@", "mrr@") for name in names}
+    missing = [name for name, equal in stored.items() if equal not in METRICS]
     runs = [run for row in rows for run in row.runs]
     data = measured(runs, location) if missing and runs else None
     results = []
     for row in rows:
-        metrics = dict(row.metrics)
-        for name, stored in expected.items():
-            if name not in metrics and stored in metrics:
-                metrics[name] = metrics[stored]
+        metrics = {name: row.metrics[equal] for name, equal in stored.items() if equal in row.metrics} | row.metrics
         if data is not None and row.runs:
             values = [_values(data, run, missing, deeper) for run in row.runs]
             metrics |= {name: [float(one[name].mean()) for one in values] for name in missing}
@@ -179,28 +158,13 @@ def _values(data: Measured, run: StoredRun, names: Sequence[str], deeper: Deeper
     if needed <= depth:
         return {name: values[0] for name, values in data.values([run], names).items()}
     if deeper is None:
-        raise InputError(
-            f"K = {needed} is more than the {depth} items that are stored of a list",
-            where=run.record.run_id,
-            hint=f"make the run with --set protocol.depth={needed}",
-            code="bad-setting",
-        )
+        message = f"K = {needed} is more than the {depth} items that are stored of a list"
+        hint = f"make the run with --set protocol.depth={needed}"
+        raise InputError(message, where=run.record.run_id, hint=hint, code="bad-setting")
     return per_user(deeper(run, needed), data.split.test.targets, names)
-
-
-def _stored(name: str) -> str:
-    """The equal metric of a record, for one relevant item a user.
-
-    >>> _stored("hit@10"), _stored("map@10"), _stored("ndcg@3")
-    ('recall@10', 'mrr@10', 'ndcg@3')
-    """
-    kind, at, k = name.partition("@")
-    return {"hit": "recall", "map": "mrr"}.get(kind, kind) + at + k
 
 
 def _labelled(row: Row, labels: Mapping[str, str]) -> Row:
     """The row with its label; labels of its runs come before labels of its model."""
-    for text, name in labels.items():
-        if any(run_id.startswith(text) for run_id in row.run_ids):
-            return replace(row, model=name)
-    return replace(row, model=labels[row.model]) if row.model in labels else row
+    of_runs = (name for text, name in labels.items() if any(run_id.startswith(text) for run_id in row.run_ids))
+    return replace(row, model=next(of_runs, labels.get(row.model, row.model)))

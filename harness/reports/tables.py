@@ -14,23 +14,25 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache
+from typing import Any, Literal
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from rich import box
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from harness.errors import escape_control, unknown_name
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from rich.console import Group
-    from rich.table import Table
+from harness.reports.values import DIGITS
 
 Mark = Literal["", "best", "second"]
 NOTE_WIDTH = 20  # a longer note is wrapped
 FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 WIDE = 240  # characters of a table's line in a file
-MANY = 200  # longer tables are written as plain columns, since drawing takes a millisecond a row
+MANY = 200  # so many rows are written as plain columns, since drawing takes a millisecond a row
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -93,6 +95,10 @@ class ReportTable:
     lines: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
 
+    def width(self, place: int) -> int:
+        """Characters of the widest cell of a column, its heading included."""
+        return max([len(self.columns[place].name), *(len(line.texts[place]) for line in self.lines)])
+
 
 def text_table(
     title: str,
@@ -104,9 +110,11 @@ def text_table(
     drop: Sequence[str] = (),
     notes: Iterable[str] = (),
     apart: Sequence[bool] = (),
+    marks: Mapping[str, Sequence[Mark]] | None = None,
 ) -> ReportTable:
     """The table of `rows`, at least one, which map column names to texts. `wraps`: left-aligned columns of long text;
-    `drop`: columns that a narrow terminal drops, in this order; `apart`: of each row, if any is shown apart."""
+    `drop`: columns that a narrow terminal drops, in this order; `apart`: of each row, if any is shown apart; `marks`:
+    of each row, by column, where it has marks."""
     columns = [
         Column(
             name,
@@ -117,42 +125,35 @@ def text_table(
         )
         for name in rows[0]
     ]
-    lines = [TableRow(tuple(row.values()), apart=bool(apart) and apart[number]) for number, row in enumerate(rows)]
+    marked = marks or {}
+    lines = [
+        TableRow(
+            tuple(row.values()),
+            tuple(marked[name][number] if name in marked else "" for name in row),
+            apart=bool(apart) and apart[number],
+        )
+        for number, row in enumerate(rows)
+    ]
     return ReportTable(title, tuple(columns), tuple(lines), tuple(notes))
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> str:
-    """A heading of `columns` and all others of the rows, and a line for each row; what a row lacks is empty."""
-    out = io.StringIO()
-    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
-    writer = csv.DictWriter(out, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
 def ranking(values: Sequence[float | None]) -> list[Mark]:
-    """Marks the highest and the second highest of the rounded values; equal values share a mark.
+    """Marks the highest and the second highest value; values that are printed alike share a mark.
 
-    >>> ranking([0.1, None, 0.3, 0.3, 0.2])
+    >>> ranking([0.1, None, 0.3, 0.30001, 0.2])
     ['', '', 'best', 'best', 'second']
     """
-    order = sorted({value for value in values if value is not None}, reverse=True)[:2]
-    names: dict[float, Mark] = dict(zip(order, ("best", "second"), strict=False))
-    return [names.get(value, "") if value is not None else "" for value in values]
+    rounded = [None if value is None else round(value, DIGITS) for value in values]
+    order = sorted({value for value in rounded if value is not None}, reverse=True)[:2]
+    names: dict[float | None, Mark] = dict(zip(order, ("best", "second"), strict=False))
+    return [names.get(value, "") for value in rounded]
 
 
 def to_rich(sheet: ReportTable, width: int) -> Table:
     """The sheet as a rich table of at most `width` characters, if the columns that cannot be dropped fit."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(title=escape(escape_control(sheet.title)), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    values = fitting(sheet, width)
-    for place in values:
-        column = sheet.columns[place]
+    places = fitting(sheet, width)
+    for column in (sheet.columns[place] for place in places):
         table.add_column(
             escape(escape_control(column.name)),
             justify="left" if column.left else "right",
@@ -161,39 +162,33 @@ def to_rich(sheet: ReportTable, width: int) -> Table:
             overflow="fold",
         )
     for line in sheet.lines:
-        table.add_row(
-            *(Text(escape_control(line.texts[place])) for place in values), style="dim" if line.apart else None
-        )
+        cells = [Text(escape_control(line.texts[place])) for place in places]
+        table.add_row(*cells, style="dim" if line.apart else None)
     return table
 
 
 def sheets_drawn(sheets: Sequence[ReportTable], width: int) -> Group:
     """Sheets for a terminal, their notes below them."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[Any] = []
-    for report_table in sheets:
-        long = len(report_table.lines) >= MANY
-        text = Text(plain(report_table, width), overflow="fold") if long else to_rich(report_table, width)
-        parts += [text, *(Text(note, style="yellow") for note in report_table.notes)]
+    for sheet in sheets:
+        long = len(sheet.lines) >= MANY
+        parts.append(Text(plain(sheet, width), overflow="fold") if long else to_rich(sheet, width))
+        parts += [Text(note, style="yellow") for note in sheet.notes]
     return Group(*parts)
 
 
 def fitting(sheet: ReportTable, width: int) -> list[int]:
-    """The columns that are shown: empty ones and droppable ones are removed until the rest fits."""
-
-    def needed(place: int) -> int:
-        column = sheet.columns[place]
-        size = max([len(column.name), *(len(line.texts[place]) for line in sheet.lines)])
-        return min(size, NOTE_WIDTH) if column.wraps else size
-
-    values = list(range(len(sheet.columns)))
-    for place in sorted(values, key=lambda place: (sheet.columns[place].drop is None, sheet.columns[place].drop or 0)):
-        if sum(map(needed, values)) + 3 * len(values) <= width or sheet.columns[place].drop is None:
+    """Places of the columns that are shown: droppable ones are removed until the rest fits."""
+    needed = {
+        place: min(sheet.width(place), NOTE_WIDTH) if column.wraps else sheet.width(place)
+        for place, column in enumerate(sheet.columns)
+    }
+    droppable = [(column.drop, place) for place, column in enumerate(sheet.columns) if column.drop is not None]
+    for _, place in sorted(droppable):
+        if sum(needed.values()) + 3 * len(needed) <= width:
             break
-        values.remove(place)
-    return values
+        del needed[place]
+    return list(needed)
 
 
 def table_text(sheets: Sequence[ReportTable]) -> str:
@@ -220,11 +215,10 @@ def markdown(sheets: Sequence[ReportTable]) -> str:
     """GitHub's tables. The best of a column is bold, rows that are not compared are in italics."""
     out: list[str] = []
     for sheet in sheets:
-        out += [f"**{markdown_text(sheet.title)}**", ""]
-        out.append("| " + " | ".join(markdown_text(column.name) for column in sheet.columns) + " |")
-        out.append("| " + " | ".join("---" if column.left else "---:" for column in sheet.columns) + " |")
-        out += ["| " + " | ".join(_markdown_cells(line)) + " |" for line in sheet.lines]
-        out.append("")
+        heads = [markdown_text(column.name) for column in sheet.columns]
+        rules = ["---" if column.left else "---:" for column in sheet.columns]
+        rows = [heads, rules, *map(_markdown_cells, sheet.lines)]
+        out += [f"**{markdown_text(sheet.title)}**", "", *(f"| {' | '.join(cells)} |" for cells in rows), ""]
         for note in sheet.notes:
             out += [markdown_text(note), ""]
     return "\n".join(out).rstrip("\n") + "\n"
@@ -245,22 +239,16 @@ def _markdown_cells(line: TableRow) -> list[str]:
     return [f"{mark}{text}{mark}" if text else "" for text, mark in zip(texts, marks, strict=True)]
 
 
-def render_html(template: str, **values: Any) -> str:
-    """The HTML template with values; text is escaped for HTML."""
-    return _templates(autoescape=True).get_template(template).render(**values)
-
-
-def render_text(template: str, **values: Any) -> str:
-    """The template of a plain text with values, which are not escaped."""
+def render(template: str, **values: Any) -> str:
+    """The template with values, which are escaped in a template of HTML."""
     return _templates().get_template(template).render(**values)
 
 
 @cache
 def _templates(**options: Any) -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     return Environment(
         loader=PackageLoader("harness.reports"),
+        autoescape=select_autoescape(("html",)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -271,21 +259,15 @@ def _templates(**options: Any) -> Environment:
 
 def html(sheets: Sequence[ReportTable], title: str = "Leaderboard") -> str:
     """One page; the best value is bold, the second underlined, rows that are not compared are in italics."""
-    return render_html("tables.html", sheets=sheets, title=title, cell_attributes=cell_attributes)
+    return render("tables.html", sheets=sheets, title=title, cell_attributes=cell_attributes)
 
 
 def cell_attributes(column: Column, mark: Mark, text: str, sorts: bool) -> Markup:
     """The attributes of a `td`: its classes, and with `sorts` its sort key."""
-    classes = _classes(column.left, column.wraps, mark)
-    if not sorts or (key := sort_key(text)) is None:
-        return classes
-    return Markup(f'{classes} data-key="{key:.10g}"')
-
-
-@lru_cache
-def _classes(left: bool, wraps: bool, mark: Mark) -> Markup:
-    names = [name for name, applies in (("left", left), ("wraps", wraps), (mark, mark)) if applies]
-    return Markup(' class="{}"').format(" ".join(names)) if names else Markup()
+    names = [*(["left"] if column.left else []), *(["wraps"] if column.wraps else []), *([mark] if mark else [])]
+    key = sort_key(text) if sorts else None
+    classes = f' class="{" ".join(names)}"' if names else ""
+    return Markup(classes if key is None else f'{classes} data-key="{key:.10g}"')
 
 
 def sort_key(text: str) -> float | None:
@@ -335,11 +317,7 @@ def _latex_value(value: Any) -> str:
 
 def _width(sheet: ReportTable) -> int:
     """Characters of a row of the widest cells; a wrapping column has a fixed width."""
-    columns = enumerate(sheet.columns)
-    return sum(
-        WRAPPED if column.wraps else max([len(column.name), *(len(line.texts[place]) for line in sheet.lines)])
-        for place, column in columns
-    )
+    return sum(WRAPPED if column.wraps else sheet.width(place) for place, column in enumerate(sheet.columns))
 
 
 def _column_types(sheet: ReportTable) -> Markup:
@@ -385,7 +363,7 @@ def check_format(name: str) -> str:
 @dataclass(frozen=True)
 class Report:
     """One result for every format: its tables, the JSON document, and the rows of the CSV file under `columns` and all
-    others that they have. Each is a function, called only if its format is asked for."""
+    others that they have; what a row lacks is empty. Each is a function, called only if its format is asked for."""
 
     sheets: Callable[[], Sequence[ReportTable]]
     document: Callable[[], Any]
@@ -397,4 +375,12 @@ class Report:
         check_format(form)
         if form == "json":
             return json.dumps(self.document(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        return csv_text(self.rows(), self.columns) if form == "csv" else SHEETS[form](self.sheets())
+        return self._csv() if form == "csv" else SHEETS[form](self.sheets())
+
+    def _csv(self) -> str:
+        out, rows = io.StringIO(), self.rows()
+        names = dict.fromkeys([*self.columns, *(name for row in rows for name in row)])
+        writer = csv.DictWriter(out, list(names), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return out.getvalue()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from harness.store.record import SUSPECTED, Record
 
@@ -12,6 +13,21 @@ DIGITS = 4  # digits of a formatted metric
 LEAK = "‡"  # mark of a configuration that sees held-out rows
 LEAKS = "leaks: this configuration sees held-out rows, so it is no clean result"
 LESS = "§"  # mark of a model with fewer trials than another one of the table
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The items of each key, both in the order of the items."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def comma_separated(text: str | None) -> tuple[str, ...]:
+    """The names in an option's value, each once; empty for None."""
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
 
 
 def metric_text(mean: float | None, std: float | None = None) -> str:
@@ -72,6 +88,11 @@ class Budget:
     trials: int | None = None
     seconds: float | None = None
 
+    @property
+    def counted(self) -> int:
+        """The trials; a record without the number counts as one."""
+        return 1 if self.trials is None else self.trials
+
 
 UNKNOWN = Budget()
 
@@ -90,15 +111,15 @@ def by_model(sides: Iterable[tuple[str, Budget]]) -> dict[str, Budget]:
     """
     limit: dict[str, Budget] = {}
     for name, one in sides:
-        if one.trials != 0 and _weight(one) >= _weight(limit.get(name, UNKNOWN)):
+        if one.trials != 0 and one.counted >= limit.get(name, UNKNOWN).counted:
             limit[name] = one
     return limit
 
 
 def under_tuned(models: Mapping[str, Budget]) -> set[str]:
-    """The models that had fewer trials than another. A record without the number counts as one trial."""
-    highest = max((_weight(one) for one in models.values()), default=1)
-    return {name for name, one in models.items() if _weight(one) < highest}
+    """The models that had fewer trials than another."""
+    highest = max((one.counted for one in models.values()), default=1)
+    return {name for name, one in models.items() if one.counted < highest}
 
 
 def unequal(models: Mapping[str, Budget]) -> str:
@@ -111,14 +132,10 @@ def unequal(models: Mapping[str, Budget]) -> str:
     """
     if not under_tuned(models):
         return ""
-    ordered = sorted(models.items(), key=lambda pair: (-_weight(pair[1]), pair[1].trials is None))
+    ordered = sorted(models.items(), key=lambda pair: (-pair[1].counted, pair[1].trials is None))
     (name, budget), *rest = ordered
     message = ", ".join([f"{name} had {_text(budget, ' trials')}", *(f"{name} {_text(one)}" for name, one in rest)])
     return f"{LESS} unequal effort: {message}; part of a lead over {LESS} may be the search's"
-
-
-def _weight(one: Budget) -> int:
-    return 1 if one.trials is None else one.trials
 
 
 def _text(one: Budget, unit: str = "") -> str:

@@ -11,7 +11,6 @@ from harness.data.dataset import Dataset
 from harness.evaluation.candidates import look_for_candidates
 from harness.protocol.predictions import NO_ITEM, Predictions
 from harness.protocol.split import Split
-from harness.reports.formats import render
 from harness.reports.leaderboard import boards
 from harness.reports.tables import FORMATS
 from harness.reports.values import LEAK
@@ -20,6 +19,7 @@ from harness.runs.job import RunOptions, plan
 from harness.store.run_store import Store
 from tests import toys
 from tests.folders import csv_folder
+from tests.reports.conftest import render
 
 TAIL = "as candidates do that were drawn with the target among them"
 

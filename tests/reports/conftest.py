@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from harness.evaluation.metrics import per_user
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import Protocol
 from harness.protocol.split import split
+from harness.reports.formats import report
+from harness.reports.leaderboard import Board
 from harness.store.record import Record, RunKey, write_predictions
 from harness.store.run_store import Store
 from tests import toys
@@ -20,6 +22,11 @@ from tests.folders import csv_folder
 from tests.store.made import document
 
 Make = Callable[..., np.ndarray]
+
+
+def render(boards: Sequence[Board], form: str, metric: str, columns: Sequence[str] = ()) -> str:
+    """Boards in a format."""
+    return report(boards, metric, columns).text(form)
 
 
 @pytest.fixture

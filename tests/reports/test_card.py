@@ -7,11 +7,11 @@ import json
 import pytest
 
 from harness.reports.extra_columns import card_sheets, with_card
-from harness.reports.formats import check_columns, render, sheet
+from harness.reports.formats import check_columns, sheet
 from harness.reports.leaderboard import boards
 from harness.reports.tables import FORMATS
 from harness.store.run_store import Store
-from tests.reports.conftest import Make
+from tests.reports.conftest import Make, render
 from tests.store.made import put
 
 

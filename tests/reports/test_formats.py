@@ -15,11 +15,12 @@ import pytest
 
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
-from harness.reports.formats import SETS, check_columns, place_text, render, row_texts, sheet
+from harness.reports.formats import SETS, check_columns, place_text, row_texts, sheet
 from harness.reports.leaderboard import Board, boards
-from harness.reports.published import with_published
+from harness.reports.published import read_published, with_published
 from harness.reports.tables import FORMATS, check_format, escaped
 from harness.store.run_store import Store
+from tests.reports.conftest import render
 from tests.store.made import put
 
 LEAK = "validation items are labels of the behaviour encoder"
@@ -43,7 +44,7 @@ def toy_boards(tmp_path: Path) -> list[Board]:
     folder.mkdir()
     heads = "dataset,release,method,metric,value,hand,source"
     (folder / "x.csv").write_text(f'{heads}\ntoy,not stated,"{HOSTILE}",ndcg@10,0.99,first,A & B\n')
-    return with_published(boards(store.query()), store.root)
+    return with_published(boards(store.query()), read_published(store.root))
 
 
 def test_the_best_is_marked_among_clean_rows_measured_here(toy_boards: list[Board]) -> None:

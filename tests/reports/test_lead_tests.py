@@ -7,12 +7,12 @@ from pathlib import Path
 
 from harness.protocol.protocol import METRICS
 from harness.reports.comparison import compare
-from harness.reports.formats import render, sheet
+from harness.reports.formats import sheet
 from harness.reports.lead_tests import DAGGER, with_leads
 from harness.reports.leaderboard import Board, boards
 from harness.reports.selection import choose
 from harness.store.run_store import Store
-from tests.reports.conftest import Make
+from tests.reports.conftest import Make, render
 from tests.store.made import put
 
 

@@ -18,12 +18,14 @@ from benchmarks.leaderboard_scale import pattern, write_store
 from harness.errors import InputError
 from harness.protocol.protocol import METRICS
 from harness.reports import selection
-from harness.reports.formats import render, row_texts, table
+from harness.reports.formats import row_texts, sheet
 from harness.reports.leaderboard import Board, Row, boards, select, standing
+from harness.reports.tables import sheets_drawn
 from harness.reports.values import metric_text
 from harness.store import run_store
 from harness.store.record import Record
 from harness.store.run_store import Store
+from tests.reports.conftest import render
 from tests.store.made import put
 
 
@@ -166,7 +168,7 @@ def test_a_narrow_terminal_loses_columns_not_digits(store: Store, width: int) ->
 
     console = Console(width=width, file=io.StringIO())
     with console.capture() as captured:
-        console.print(table(boards(store.query()), "ndcg@10", width))
+        console.print(sheets_drawn([sheet(board, "ndcg@10") for board in boards(store.query())], width))
     assert captured.get().count("0.4000 ± 0.1000") >= 1 and "…" not in captured.get()
 
 
@@ -198,7 +200,7 @@ def text_of(boards: list[Board], width: int) -> str:
 
     console = Console(width=width, file=io.StringIO())
     with console.capture() as captured:
-        console.print(table(boards, "ndcg@10", width))
+        console.print(sheets_drawn([sheet(board, "ndcg@10") for board in boards], width))
     return captured.get()
 
 

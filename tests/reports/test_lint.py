@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from harness.reports.formats import render
-from harness.reports.html.build import ReportOptions, report
+from harness.reports.html.build import report
 from harness.reports.published import INCONSISTENT, INCONSISTENT_NOTE, inconsistencies, published_boards, read_published
 from harness.reports.published_gap import gaps, sheets
 from harness.reports.selection import choose
 from harness.reports.tables import FORMATS, SHEETS
 from harness.store.run_store import Store
+from tests.reports.conftest import render
 from tests.store.made import put
 
 HEAD = "dataset,release,method,metric,value,hand,source"
@@ -188,5 +188,5 @@ def test_compare_and_the_page_mark_it(store: Store) -> None:
         flat = flat_text(SHEETS[form](sheets(sides, result, ["ndcg@10"])))
         assert f"Bad § {INCONSISTENT}" in flat and SAID in flat and INCONSISTENT_NOTE in flat
         assert f"Good § {INCONSISTENT}" not in flat
-    page = report(store, ReportOptions("toy", "ndcg@10", published=True))
+    page = report(store, "toy", "ndcg@10", published=True)
     assert f"Bad § {INCONSISTENT}" in page and SAID in page

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from harness.reports.extra_columns import with_memory
-from harness.reports.formats import render, row_texts
+from harness.reports.formats import row_texts
 from harness.reports.leaderboard import Board, boards
 from harness.store.record import memory_file, read_memory_probe, write_memory_probe
 from harness.store.run_store import Store
+from tests.reports.conftest import render
 from tests.store.made import put
 
 DATA = ("toy", "d0")

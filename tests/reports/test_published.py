@@ -12,12 +12,13 @@ import pytest
 import harness
 from harness.data.raw.releases import resolve
 from harness.errors import InputError
-from harness.reports.formats import QUOTED, render, sheet
+from harness.reports.formats import QUOTED, sheet
 from harness.reports.published import COLUMNS, published_boards, read_published, shipped, with_published
 from harness.reports.published_gap import Field, conditions, gaps
 from harness.reports.selection import choose
 from harness.reports.tables import FORMATS
 from harness.store.run_store import Store
+from tests.reports.conftest import render
 from tests.store.made import put
 
 BEAUTY = {"name": "beauty", "users": 22363, "items": 12101, "interactions": 198502}
@@ -80,9 +81,8 @@ def test_the_tables_are_found_wherever_runs_are_stored(store: Store) -> None:
 def test_lines_of_one_source_are_one_row_below_the_measured_ones(store: Store) -> None:
     put(store, model="a", value=0.2)
     write_published(store, OWN)
-    (board,) = with_published(
-        [b for b in published_boards(store, "toy", "ndcg@10") if not b.published_only], Path("nowhere")
-    )
+    (board,) = [b for b in published_boards(store, "toy", "ndcg@10") if not b.published_only]
+    assert with_published([board], read_published(Path("nowhere"))) == [board]
     a, two, readme = board.rows
     assert (a.rank, two.rank, readme.rank, two.family) == (1, None, None, "published")
     assert two.metrics == {"ndcg@10": [0.99], "recall@10": [0.999]} and two.mean("mrr@10") is None

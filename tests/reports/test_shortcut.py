@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from harness.protocol.protocol import METRICS
-from harness.reports.formats import render
 from harness.reports.lead_tests import shortcut_note, shortcut_score
 from harness.reports.leaderboard import Board, boards
 from harness.reports.tables import FORMATS
 from harness.store.run_store import Store
+from tests.reports.conftest import render
 from tests.store.made import put
 
 

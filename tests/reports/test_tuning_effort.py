@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.reports.formats import render
 from harness.reports.leaderboard import boards
 from harness.reports.tables import FORMATS
 from harness.store.run_store import Store
+from tests.reports.conftest import render
 from tests.store.made import put
 
 NOTE = "unequal effort: tuned had 20 trials (612 s), plain 1, old none on record"

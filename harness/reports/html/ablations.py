@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import plotly.graph_objects as go
 
 from harness.errors import InputError
 from harness.evaluation.significance import LEVEL
@@ -17,9 +19,6 @@ from harness.reports.per_user import Measured
 from harness.reports.values import marked
 from harness.store.record import RunKey
 from harness.store.run_store import Store, StoredRun, Unreadable, read_record
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
 
 BAR, ROOM = 34, 110  # pixels of a bar and its gap, and of the axis
 SCHEMA = 1
@@ -63,7 +62,7 @@ def grid_figures(
                 metric: ablation_table(
                     f"{grid.model}, grid {grid.name}: {metric}",
                     grid.variants,
-                    (metric, *_others(metric, metrics)),
+                    tuple(dict.fromkeys((metric, *metrics))),
                     base,
                 )
                 for metric in metrics
@@ -71,7 +70,7 @@ def grid_figures(
         except InputError as error:
             notes.append(f"The grid {grid.name} ({grid.path.name}) is not drawn: {error}")
             continue
-        views = [_grid_view(table, metric) for metric, table in tables.items() if table.found is not None]
+        views = [_grid_view(table, metric) for metric, table in tables.items() if table.pairs]
         if views:
             title = f"Ablation of {grid.model}: {grid.name}"
             message = f"{grid.about.rstrip('.')}. " if grid.about else ""
@@ -85,19 +84,15 @@ def grid_figures(
     return results, notes
 
 
-def _others(metric: str, metrics: Sequence[str]) -> list[str]:
-    return [name for name in metrics if name != metric]
-
-
 def _grid(store: Store, path: Path, document: dict[str, Any]) -> Grid:
     model, dataset = document["model"], document["dataset"]
     variants = []
     for row in document["rows"]:
         slots = [slot for slot in document["runs"] if slot["cell"] == row["name"]]
-        runs = [_run(store, RunKey(model, dataset, slot["run_id"])) for slot in slots if slot["state"] == "complete"]
+        keys = [RunKey(model, dataset, slot["run_id"]) for slot in slots if slot["state"] == "complete"]
+        runs = tuple(run for key in keys if (run := _run(store, key)) is not None)
         reasons = tuple(slot["reason"] for slot in slots if slot["state"] == "failed")
-        stored_runs = tuple(run for run in runs if run is not None)
-        variants.append(Variant(row["name"], stored_runs, row["changes"], len(slots), reasons))
+        variants.append(Variant(row["name"], runs, row["changes"], len(slots), reasons))
     if not variants:
         raise ValueError("it has no rows")
     return Grid(document["grid"], document["about"], model, path, tuple(variants))
@@ -113,7 +108,7 @@ def _run(store: Store, key: RunKey) -> StoredRun | None:
 
 
 def _grid_view(table: AblationTable, metric: str) -> View:
-    pairs = [(variant, pair) for variant in table.variants if (pair := table.pair(variant)) is not None]
+    pairs = [(variant, table.pairs[variant.label]) for variant in table.variants if variant.label in table.pairs]
     worse = [variant.label for variant, pair in pairs if pair.significant and pair.found.difference < 0]
     better = [variant.label for variant, pair in pairs if pair.significant and pair.found.difference > 0]
     message = (
@@ -123,16 +118,14 @@ def _grid_view(table: AblationTable, metric: str) -> View:
     return View(metric, _grid_plot(pairs, metric, table.variants[0].label), message, sheet(table))
 
 
-def _grid_plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) -> Plot:
-    import plotly.graph_objects as go
-
+def _grid_plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) -> go.Figure:
     differences = [pair.found for _, pair in pairs]
     colours = [COLOURS[1] if one.difference < 0 else COLOURS[0] for one in differences]
     bars = go.Bar(
         orientation="h",
         y=list(range(len(pairs))),
         x=[one.difference for one in differences],
-        error_x=error_bars([(one.low, one.difference, one.high) for one in differences], width=4, thickness=1.4),
+        error_x=error_bars([(one.difference, one.low, one.high) for one in differences], width=4, thickness=1.4),
         marker={
             "color": [
                 colour if pair.significant else "rgba(0,0,0,0)"
@@ -146,16 +139,8 @@ def _grid_plot(pairs: Sequence[tuple[Variant, Pair]], metric: str, base: str) ->
         hovertemplate="%{customdata[0]}<br>%{x:+.4f}, %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
     )
     names = [broken(marked(variant.label, variant.leaks)) for variant, _ in pairs]
-    x_axis = {
-        "title": {"text": f"{metric}, difference to {broken(base)}"},
-        "zeroline": True,
-        "nticks": 6,
-        "tickangle": 0,
-    }
-    y_axis = {
-        "tickvals": list(range(len(pairs))),
-        "ticktext": names,
-        "autorange": "reversed",
-        "showgrid": False,
-    }
+    title = {"text": f"{metric}, difference to {broken(base)}"}
+    x_axis = {"title": title, "zeroline": True, "nticks": 6, "tickangle": 0}
+    places = list(range(len(pairs)))
+    y_axis = {"tickvals": places, "ticktext": names, "autorange": "reversed", "showgrid": False}
     return plot([bars], x_axis, y_axis, height=ROOM + BAR * len(pairs), showlegend=False, bargap=0.35)

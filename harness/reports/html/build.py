@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shlex
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import harness
@@ -17,13 +17,14 @@ from harness.errors import InputError
 from harness.reports import extra_columns, formats
 from harness.reports.comparison import METRICS_SHOWN
 from harness.reports.html import ablations, code_tree, cost, learning_curves, user_groups
-from harness.reports.html.document import Part, Section, Style, document, styles
+from harness.reports.html.document import Figure, Part, Section, Style, document, styles
 from harness.reports.lead_tests import with_leads
 from harness.reports.leaderboard import Board, Row, boards
 from harness.reports.per_user import Measured, measured
-from harness.reports.published import with_published
+from harness.reports.published import read_published, with_published
 from harness.reports.selection import stored_name
-from harness.reports.tables import ReportTable, text_table
+from harness.reports.tables import ReportTable, TableRow, text_table
+from harness.reports.values import grouped
 from harness.store.record import Env
 from harness.store.run_store import Store, StoredRun, warn
 
@@ -33,23 +34,17 @@ COMMIT = 10  # characters of a git commit that are shown
 COLUMNS = ("quality", "cost", "effort", "integrity", "comprehension")
 
 
-def valid(row: Row, metric: str) -> float | None:
-    """The mean validation metric over seeds; None if a run has none."""
-    results = [run.record.metrics.valid.get(metric) for run in row.runs]
-    values = [value for value in results if value is not None]
-    return statistics.fmean(values) if values and len(values) == len(results) else None
+def _valid(row: Row, metric: str) -> float:
+    """The mean validation metric over seeds; -1 if a run has none."""
+    values = [run.record.metrics.valid.get(metric, -1.0) for run in row.runs]
+    return -1.0 if -1.0 in values else statistics.fmean(values)
 
 
 def chosen(board: Board, metric: str) -> list[Row]:
     """One row a model, in the board's order; the first `MOST` of them."""
-    best: dict[str, Row] = {}
-    for row in board.rows:
-        if row.rank is None:
-            continue
-        current_row = best.get(row.model)
-        if current_row is None or _weight(row, metric) > _weight(current_row, metric):
-            best[row.model] = row
-    return sorted(best.values(), key=lambda row: row.rank or 0)[:MOST]
+    models = grouped((row for row in board.rows if row.rank is not None), lambda row: row.model)
+    best = [max(rows, key=lambda row: _valid(row, metric)) for rows in models.values()]
+    return sorted(best, key=lambda row: row.rank or 0)[:MOST]
 
 
 def left_out(board: Board, rows: list[Row]) -> str:
@@ -62,24 +57,18 @@ def left_out(board: Board, rows: list[Row]) -> str:
     return f"Of each model the configuration that was best on validation cases is drawn{limit}."
 
 
-def _weight(row: Row, metric: str) -> float:
-    count = valid(row, metric)
-    return -1.0 if count is None else count
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """Options of the command. `dataset` is a name or a folder."""
-
-    dataset: str
-    metric: str
-    published: bool = False
-
-
-def report(store: Store, options: ReportOptions, message: Callable[[str], None] = lambda _: None) -> str:
-    """The page as one HTML text. The same store gives the same bytes. Raises `InputError` for an unknown metric or data
-    set, and if no run on it is stored. `message` is called with each stage of work."""
-    name = stored_name(store, options.dataset)
+def report(
+    store: Store,
+    dataset: str,
+    metric: str,
+    *,
+    published: bool = False,
+    message: Callable[[str], None] = lambda _: None,
+) -> str:
+    """The page as one HTML text; `dataset` is a name or a folder. The same store gives the same bytes. Raises
+    `InputError` for an unknown metric or data set, and if no run on it is stored. `message` is called with each stage
+    of work."""
+    name = stored_name(store, dataset)
     skipped: list[str] = []
 
     def skip(line: str) -> None:
@@ -87,146 +76,98 @@ def report(store: Store, options: ReportOptions, message: Callable[[str], None] 
         skipped.append(line)
 
     stored_runs = store.query(name, skip)
-    selected_boards = boards(stored_runs, options.metric)
+    selected_boards = boards(stored_runs, metric)
     if not selected_boards:
-        raise InputError(
-            f"no runs on {name!r} are stored here",
-            where=str(store.root),
-            hint="harness run makes some, or say --results",
-            code="no-runs",
-        )
+        what, hint = f"no runs on {name!r} are stored here", "harness run makes some, or say --results"
+        raise InputError(what, where=str(store.root), hint=hint, code="no-runs")
     model_styles = styles(run.record.model for run in stored_runs)
-    location = options.dataset if Path(options.dataset).is_dir() else None
+    location = dataset if Path(dataset).is_dir() else None
     sections = []
     for board in selected_boards:
         message(f"{board.dataset.name}, {board.protocol.name}: {sum(len(row.runs) for row in board.rows)} runs")
-        sections.append(_section(store, board, options, location, model_styles))
+        shown = with_leads(board, formats.shown_metrics(metric), location)
+        shown = with_published([shown], read_published(store.root))[0] if published else shown
+        sections.append(_section(store, board, metric, _leaderboard(shown, metric), location, model_styles))
     last = max(run.record.finished for run in stored_runs)
-    several = (
-        f" They fall into {len(selected_boards)} sections that may not be compared with each other."
-        if len(selected_boards) > 1
-        else ""
-    )
     description = (
         f"All {len(stored_runs):,} stored runs on {name}, the latest of {last:%Y-%m-%d %H:%M} UTC, by harness "
-        f"{harness.__version__}.{several}"
+        f"{harness.__version__}."
     )
+    if len(selected_boards) > 1:
+        description += f" They fall into {len(selected_boards)} sections that may not be compared with each other."
     return document(f"{name}: report", description, sections, skipped)
 
 
 def _section(
-    store: Store, board: Board, options: ReportOptions, location: str | None, model_styles: Mapping[str, Style]
+    store: Store,
+    board: Board,
+    metric: str,
+    leaderboard: Part,
+    location: str | None,
+    model_styles: Mapping[str, Style],
 ) -> Section:
-    metric = options.metric
-    metrics = (metric, *(name for name in METRICS_SHOWN if name != metric))[:2]
+    metrics = list(dict.fromkeys((metric, *METRICS_SHOWN)))[:2]
     rows = chosen(board, metric)
-    base, missing = _measured(rows, location)
     omitted = left_out(board, rows)
+    curves = learning_curves.curve_figures(rows, model_styles)
+    grids, grid_notes = ablations.grids(store, board.dataset.name, board.protocol.fingerprint)
+    try:
+        base = measured([run for row in rows for run in row.runs], location)
+    except InputError as error:
+        missing = f"The data set is not at hand, so nothing is shown user by user: {error}"
+        groups, bars = ([], [missing]), ([], [missing] if grids else [])
+        card, tree = Part("card", "Report card"), code_tree.figures(rows)
+    else:
+        groups = user_groups.group_figures(base, rows, metrics, model_styles)
+        card = _card(replace(board, rows=tuple(rows)), base, metric, omitted)
+        bars = ablations.grid_figures(grids, metrics, base)
+        tree = code_tree.figures(rows, base.dataset, base.split.train.counts())
     parts = [
-        _leaderboard(store, board, options, location),
-        Part(
-            "cost",
-            "Quality against cost",
-            figures=[one for one in [cost.cost_figure(board, metric, rows, model_styles)] if one],
-        ),
-        _curves(rows, model_styles, omitted),
-        _groups(base, rows, metrics, model_styles, [omitted, missing]),
-        _card(board, base, rows, metric, omitted),
-        _ablations(store, board, metrics, base, missing),
-        _tree(rows, base, omitted),
+        leaderboard,
+        _drawn("cost", "Quality against cost", (cost.cost_figures(board, metric, rows, model_styles), [])),
+        _drawn("curves", "Learning curves", curves, omitted),
+        _drawn("groups", "By history length and item popularity", groups, omitted),
+        card,
+        _drawn("ablations", "Ablations", (bars[0], [*grid_notes, *bars[1]])),
+        _drawn("tree", "Code tree", tree, omitted),
         Part("runs", "Runs and their provenance", sheets=run_sheets(board), sorts=True),
         Part(
             "commands",
             "Commands to repeat the runs",
             "Each returns the stored run where it is complete; --fresh makes it again.",
-            commands=commands(board, store.root),
+            commands=[command(run, store.root) for row in board.rows for run in row.runs],
         ),
     ]
-    title = formats.title(board, metric)
-    return Section(
-        title,
-        facts(board),
-        [part for part in parts if not part.empty],
-        [board.incomparable_because] if board.incomparable_because else [],
-    )
+    notes = [board.incomparable_because] if board.incomparable_because else []
+    return Section(formats.title(board, metric), facts(board), [part for part in parts if not part.empty], notes)
 
 
-def _measured(rows: Sequence[Row], location: str | None) -> tuple[Measured | None, str]:
-    """The data of a board, or None and the reason why they are missing."""
-    try:
-        return measured([run for row in rows for run in row.runs], location), ""
-    except InputError as error:
-        return None, f"The data set is not at hand, so nothing is shown user by user: {error}"
+def _drawn(name: str, title: str, found: tuple[list[Figure], list[str]], about: str = "") -> Part:
+    """A part of figures and notes; `about` is shown above figures."""
+    figures, notes = found
+    return Part(name, title, about if figures else "", figures=figures, notes=notes)
 
 
-def _leaderboard(store: Store, board: Board, options: ReportOptions, location: str | None) -> Part:
-    tested = with_leads(board, formats.shown_metrics(options.metric), location)
-    current_board = with_published([tested], store.root)[0] if options.published else tested
-    report_table = _without_empty(formats.sheet(current_board, options.metric, COLUMNS), f"Rows by {options.metric}")
+def _leaderboard(board: Board, metric: str) -> Part:
+    """The board's table without its empty columns, under another title, since the section has the board's title."""
+    sheet = formats.sheet(board, metric, COLUMNS)
+    places = [place for place in range(len(sheet.columns)) if any(line.texts[place] for line in sheet.lines)]
+    lines = [
+        TableRow(tuple(line.texts[place] for place in places), tuple(line.mark(place) for place in places), line.apart)
+        for line in sheet.lines
+    ]
+    columns = tuple(sheet.columns[place] for place in places)
     description = (
         "Mean ± standard deviation over n seeds; best bold, second underlined. A click on a column's head sorts by it."
     )
-    return Part("leaderboard", "Leaderboard", description, [report_table], sorts=True)
+    table = ReportTable(f"Rows by {metric}", columns, tuple(lines), sheet.notes)
+    return Part("leaderboard", "Leaderboard", description, [table], sorts=True)
 
 
-def _without_empty(sheet: ReportTable, title: str) -> ReportTable:
-    """The sheet without its empty columns and with another title, since the section has the board's title."""
-    values = [place for place, column in enumerate(sheet.columns) if any(line.texts[place] for line in sheet.lines)]
-    lines = [
-        type(line)(
-            tuple(line.texts[place] for place in values), tuple(line.mark(place) for place in values), apart=line.apart
-        )
-        for line in sheet.lines
-    ]
-    return ReportTable(title, tuple(sheet.columns[place] for place in values), tuple(lines), sheet.notes)
-
-
-def _curves(rows: Sequence[Row], model_styles: Mapping[str, Style], omitted: str) -> Part:
-    figures, notes = learning_curves.curve_figures(rows, model_styles)
-    return Part("curves", "Learning curves", omitted if figures else "", figures=figures, notes=notes)
-
-
-def _groups(
-    base: Measured | None,
-    rows: Sequence[Row],
-    metrics: Sequence[str],
-    model_styles: Mapping[str, Style],
-    messages: list[str],
-) -> Part:
-    omitted, missing = messages
-    part = Part("groups", "By history length and item popularity", notes=[missing] if missing else [])
-    if base is not None:
-        values, part.notes = user_groups.group_values(base, rows, metrics)
-        part.figures = user_groups.group_figures(base, rows, values, model_styles)
-        part.about = omitted if part.figures else ""
-    return part
-
-
-def _card(board: Board, base: Measured | None, rows: Sequence[Row], metric: str, omitted: str) -> Part:
-    part = Part("card", "Report card")
-    if base is not None:
-        carded, part.notes = extra_columns.on_data(replace(board, rows=tuple(rows)), metric, base)
-        part.sheets = extra_columns.card_sheets(carded, metric)
-        part.about = " ".join(filter(None, [extra_columns.ABOUT, omitted]))
-    return part
-
-
-def _ablations(store: Store, board: Board, metrics: Sequence[str], base: Measured | None, missing: str) -> Part:
-    grids, notes = ablations.grids(store, board.dataset.name, board.protocol.fingerprint)
-    part = Part("ablations", "Ablations", notes=notes)
-    if grids and base is None:
-        part.notes.append(missing)
-    elif base is not None:
-        part.figures, messages = ablations.grid_figures(grids, metrics, base)
-        part.notes += messages
-    return part
-
-
-def _tree(rows: Sequence[Row], base: Measured | None, omitted: str) -> Part:
-    pair = (None, None) if base is None else (base.dataset, base.split.train.counts())
-    figure, notes = code_tree.figure(rows, *pair)
-    figures = [] if figure is None else [figure]
-    return Part("tree", "Code tree", omitted if figures else "", figures=figures, notes=notes)
+def _card(board: Board, base: Measured, metric: str, omitted: str) -> Part:
+    carded, notes = extra_columns.on_data(board, metric, base)
+    about = " ".join(filter(None, [extra_columns.ABOUT, omitted]))
+    return Part("card", "Report card", about, extra_columns.card_sheets(carded, metric), notes=notes)
 
 
 def facts(board: Board) -> dict[str, str]:
@@ -249,7 +190,8 @@ def run_sheets(board: Board) -> list[ReportTable]:
     """Tables of the runs and of their environments."""
     environments: dict[str, tuple[int, Env]] = {}
     lines = []
-    for row, run in _runs(board):
+    every = [(row, run) for row in board.rows for run in row.runs]
+    for row, run in every:
         record, revision = run.record, run.record.env.revision or ""
         key = record.env.model_dump_json(include={"python", "platform", "packages"})
         number, _ = environments.setdefault(key, (len(environments) + 1, record.env))
@@ -287,11 +229,6 @@ def run_sheets(board: Board) -> list[ReportTable]:
     ]
 
 
-def commands(board: Board, results: Path) -> list[str]:
-    """One command for each run, in the board's order."""
-    return [command(run, results) for _, run in _runs(board)]
-
-
 def command(run: StoredRun, results: Path) -> str:
     """The shell command that repeats a run. Imported rankings are measured again from their file."""
     record, fields = run.record, run.settings
@@ -307,7 +244,3 @@ def command(run: StoredRun, results: Path) -> str:
         return shlex.join(["harness", "evaluate", file, "-d", data, "--name", record.model, *seed, *sets, *names])
     words = ["harness", "run", record.model, "-d", data, "--config", str(run.folder.config)]
     return shlex.join([*words, *seed, *names])
-
-
-def _runs(board: Board) -> list[tuple[Row, StoredRun]]:
-    return [(row, run) for row in board.rows for run in row.runs]

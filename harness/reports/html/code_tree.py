@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import plotly.graph_objects as go
 
 from harness.core.json_files import read_json_object
 from harness.data.dataset import Dataset
@@ -19,9 +19,7 @@ from harness.errors import InputError
 from harness.reports.html.document import Figure, View, broken, shown
 from harness.reports.leaderboard import Row
 from harness.reports.tables import text_table
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
+from harness.reports.values import grouped
 
 FIRST, SECOND = 16, 15  # number of tokens that are shown: of the first level, and below each of them
 EXAMPLES, TITLE, WIDE = 3, 52, 20  # titles in a box, characters of a title, and characters of a line
@@ -39,13 +37,15 @@ class Node:
     items: tuple[int, ...]
 
 
-def figure(rows: Sequence[Row], dataset: Dataset | None, counts: np.ndarray | None) -> tuple[Figure | None, list[str]]:
-    """One view for each model with stored codes, of its first seed that has them. `counts`: training interactions an
-    item, int64 (items,); with `dataset` None there are no titles and no counts. Also returns messages about unreadable
-    codes."""
+def figures(
+    rows: Sequence[Row], dataset: Dataset | None = None, counts: np.ndarray | None = None
+) -> tuple[list[Figure], list[str]]:
+    """One figure, if any codes are stored, with one view for each model, of its first seed that has them. `counts`:
+    training interactions an item, int64 (items,); with `dataset` None there are no titles and no counts. Also returns
+    messages about unreadable codes."""
     views, notes = [], []
     for row in rows:
-        path = _kept(row)
+        path = next((path for run in row.runs for path in sorted(run.folder.path.glob(f"*{ENDING}"))), None)
         if path is None:
             continue
         try:
@@ -55,13 +55,13 @@ def figure(rows: Sequence[Row], dataset: Dataset | None, counts: np.ndarray | No
             continue
         views.append(_view(row.model, codes, dataset, counts))
     if not views:
-        return None, notes
+        return [], notes
     description = (
         f"Tokens of the first level of the item codes, the {FIRST} biggest: area is the number of items, colour their "
         "mean training interactions, and the titles are those bought most. Items of one token should be alike. A click "
         f"on a token shows the second level below it, its {SECOND} biggest tokens apart."
     )
-    return Figure("tree", "Code tree", description, "of", tuple(views)), notes
+    return [Figure("tree", "Code tree", description, "of", tuple(views))], notes
 
 
 def nodes(codes: Sequence[tuple[str, ...]]) -> list[Node]:
@@ -76,10 +76,9 @@ def nodes(codes: Sequence[tuple[str, ...]]) -> list[Node]:
     for first in firsts:
         result.append(first)
         if len(codes[0]) > 1:
-            selected_nodes, rest = _grouped(codes, first.items, 1, SECOND, first.key)
-            result += selected_nodes
-            if rest:
-                result.append(Node(f"{first.key}/…", "other tokens", first.key, tuple(rest)))
+            seconds, rest = _grouped(codes, first.items, 1, SECOND, first.key)
+            result += seconds
+            result += [Node(f"{first.key}/…", "other tokens", first.key, tuple(rest))] if rest else []
     return result
 
 
@@ -87,19 +86,11 @@ def _grouped(
     codes: Sequence[tuple[str, ...]], items: Sequence[int], level: int, limit: int, parent: str
 ) -> tuple[list[Node], list[int]]:
     """The biggest tokens of a level among items, and the items of all others."""
-    below: dict[str, list[int]] = {}
-    for item in items:
-        below.setdefault(codes[item][level], []).append(item)
+    below = grouped(items, lambda item: codes[item][level])
     order = sorted(below, key=lambda token: (-len(below[token]), len(token), token))
     names, rest = order[:limit], order[limit:]
     selected_nodes = [Node(f"{parent}/{token}", token, parent, tuple(below[token])) for token in names]
     return selected_nodes, [item for token in rest for item in below[token]]
-
-
-def _kept(row: Row) -> Path | None:
-    """The index file of the first run that has one."""
-    files = (path for run in row.runs for path in sorted(run.folder.path.glob(f"*{ENDING}")))
-    return next(files, None)
 
 
 def _codes(path: Path, items: Sequence[str] | None) -> list[tuple[str, ...]]:
@@ -122,28 +113,26 @@ def _view(model: str, codes: list[tuple[str, ...]], dataset: Dataset | None, cou
     tree = nodes(codes)
     examples = [_examples(node, dataset, counts) for node in tree]
     means = [None if counts is None else float(counts[list(node.items)].mean()) for node in tree]
-    firsts = [number for number, node in enumerate(tree) if node.parent == ROOT]
     lines = [
         {
-            "first token": tree[number].label,
-            "items": f"{len(tree[number].items):,}",
-            "mean training interactions": "" if (mean := means[number]) is None else f"{mean:.1f}",
-            "for example": "; ".join(examples[number]),
+            "first token": node.label,
+            "items": f"{len(node.items):,}",
+            "mean training interactions": "" if mean is None else f"{mean:.1f}",
+            "for example": "; ".join(titles),
         }
-        for number in firsts
+        for node, titles, mean in zip(tree, examples, means, strict=True)
+        if node.parent == ROOT
     ]
     sheet = text_table(f"Codes of {model}", lines, left=("first token",), wraps=("for example",))
     tokens = len({code[0] for code in codes})
     message = (
         f"Treemap of the item codes of {model}: {len(codes):,} items under {tokens:,} first tokens, the biggest with "
-        f"{len(tree[firsts[0]].items):,} items. First tokens with example titles are in the table below."
+        f"{len(tree[1].items):,} items. First tokens with example titles are in the table below."
     )
     return View(model, _plot(tree, examples, means), message, sheet)
 
 
-def _plot(tree: Sequence[Node], examples: Sequence[Sequence[str]], means: Sequence[float | None]) -> Plot:
-    import plotly.graph_objects as go
-
+def _plot(tree: Sequence[Node], examples: Sequence[Sequence[str]], means: Sequence[float | None]) -> go.Figure:
     values = [None if mean is None else round(float(np.log10(mean + 1)), 4) for mean in means]
     marks = sorted({0, 1, 3, 10, 30, 100, 300, 1000, 10000} & set(range(int(max((m or 0) for m in means)) + 2)))
     marker = {}

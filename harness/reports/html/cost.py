@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
 
 from harness.reports.html.document import Figure, Style, View, log_axis, marker, plot, shown
 from harness.reports.leaderboard import Board, Row
 from harness.reports.tables import text_table
-from harness.reports.values import LEAK, marked, metric_text
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
-    from plotly.graph_objects import Scatter
+from harness.reports.values import LEAK, grouped, marked, metric_text
 
 MARGIN = 0.08  # share of the plot's width that the axis leaves free on each side
 
@@ -24,14 +21,15 @@ class CostAxis:
     """A kind of cost. `less`: whether less is better."""
 
     key: str
+    column: str
     label: str
     axis: str
     less: bool
 
 
 PRICES = (
-    CostAxis("train_s", "training time", "training time, seconds (log scale)", True),
-    CostAxis("users_per_s", "ranking speed", "test users ranked a second (log scale)", False),
+    CostAxis("train_s", "train s", "training time", "training time, seconds (log scale)", True),
+    CostAxis("users_per_s", "users/s", "ranking speed", "test users ranked a second (log scale)", False),
 )
 
 
@@ -52,70 +50,64 @@ def pareto_front(points: Sequence[tuple[float, float]], *, is_less: bool = True)
     return results
 
 
-def cost_figure(board: Board, metric: str, selected_rows: Sequence[Row], styles: Mapping[str, Style]) -> Figure | None:
-    """None if no row has this cost."""
+def cost_figures(board: Board, metric: str, selected_rows: Sequence[Row], styles: Mapping[str, Style]) -> list[Figure]:
+    """One figure with a view for each kind of cost that rows have, if any."""
     views, notes = [], []
     for price in PRICES:
-        rows = [row for row in board.rows if row.rank is not None and (row.cost.get(price.key) or 0) > 0]
+        rows = [row for row in board.rows if row.rank is not None and row.cost.get(price.key, 0) > 0]
         if not rows:
             continue
         views.append(_cost_view(rows, metric, price, selected_rows, styles))
-        missing = [row.model for row in board.rows if row.rank is not None and not (row.cost.get(price.key) or 0) > 0]
+        missing = [row.model for row in board.rows if row.rank is not None and not row.cost.get(price.key, 0) > 0]
         if missing:
             notes.append(f"Without a measured {price.label}: {', '.join(dict.fromkeys(missing))}.")
     if not views:
-        return None
+        return []
     description = (
         f"Higher is better. The line is the Pareto front: no row on it is beaten in both. Bars are ± one standard "
         f"deviation of {metric} over seeds. Small marks are further configurations of a model."
     )
     if any(row.leaks for row in board.rows):
         description += f" Open marks ({LEAK}) leak and take no part in the front."
-    return Figure("cost", "Quality against cost", description, "against", tuple(views), tuple(notes))
+    return [Figure("cost", "Quality against cost", description, "against", tuple(views), tuple(notes))]
 
 
 def _cost_view(
     rows: list[Row], metric: str, price: CostAxis, selected_rows: Sequence[Row], styles: Mapping[str, Style]
 ) -> View:
     fair = [row for row in rows if not row.leaks]
-    result = [fair[n] for n in pareto_front([_point(row, metric, price) for row in fair], is_less=price.less)]
-    lines = []
-    for row in sorted(rows, key=lambda row: (row.cost[price.key] * (1 if price.less else -1), row.rank or 0)):
-        lines.append(
-            {
-                "model": marked(row.model, row.leaks),
-                "train s"
-                if price.less
-                else "users/s": f"{row.cost[price.key]:,.{3 if row.cost[price.key] < 10 else 0}f}",
-                metric: metric_text(row.mean(metric), row.std(metric)),
-                "on the front": "yes" if _among(row, result) else "",
-                "note": row.note,
-            }
-        )
+    front = [fair[n] for n in pareto_front([_point(row, metric, price) for row in fair], is_less=price.less)]
+    on_front = {row.rank for row in front}
+    lines = [
+        {
+            "model": marked(row.model, row.leaks),
+            price.column: f"{row.cost[price.key]:,.{3 if row.cost[price.key] < 10 else 0}f}",
+            metric: metric_text(row.mean(metric), row.std(metric)),
+            "on the front": "yes" if row.rank in on_front else "",
+            "note": row.note,
+        }
+        for row in sorted(rows, key=lambda row: (row.cost[price.key] * (1 if price.less else -1), row.rank or 0))
+    ]
     title = f"{metric} against {price.label}"
     sheet = text_table(title, lines, left=("model", "on the front"), wraps=("note",))
     message = (
         f"Scatter plot of {metric} against {price.label}, {len(rows)} rows. On the Pareto front, cheapest first: "
-        f"{', '.join(row.model for row in result)}. The numbers are in the table below."
+        f"{', '.join(row.model for row in front)}. The numbers are in the table below."
     )
-    return View(price.label, _cost_plot(rows, result, metric, price, (selected_rows, styles)), message, sheet)
+    return View(price.label, _cost_plot(rows, front, metric, price, (selected_rows, styles)), message, sheet)
 
 
 def _cost_plot(
     rows: list[Row],
-    result: list[Row],
+    front: list[Row],
     metric: str,
     price: CostAxis,
     highlights: tuple[Sequence[Row], Mapping[str, Style]],
-) -> Plot:
-    import plotly.graph_objects as go
-
+) -> go.Figure:
     selected_rows, styles = highlights
-    points = {id(row): _point(row, metric, price) for row in rows}
-    every = list(points.values())
-    ends, heights = _ends([x for x, _ in every]), _heights(rows, metric)
-    highlighted = [row for row in rows if _among(row, selected_rows)]
-    steps = [points[id(row)] for row in result]
+    ends, heights = _ends([row.cost[price.key] for row in rows]), _heights(rows, metric)
+    selected = {row.rank for row in selected_rows}
+    steps = [_point(row, metric, price) for row in front]
     traces: list[go.Scatter] = [
         go.Scatter(
             x=[x for x, _ in steps],
@@ -126,13 +118,11 @@ def _cost_plot(
             hoverinfo="skip",
         )
     ]
-    groups: dict[tuple[str, bool], list[Row]] = {}
-    for row in rows:
-        if not _among(row, highlighted):
-            groups.setdefault((row.model, bool(row.leaks)), []).append(row)
+    others = (row for row in rows if row.rank not in selected)
+    groups = grouped(others, lambda row: (row.model, bool(row.leaks)))
     faint = [_marks(group, metric, price, styles[model]) for (model, _), group in groups.items()]
     traces += [one.update(showlegend=False, opacity=0.55, marker={"size": 6}) for one in faint]
-    for row in highlighted:
+    for row in (row for row in rows if row.rank in selected):
         spread = row.std(metric)
         one = _marks([row], metric, price, styles[row.model])
         one.update(marker={"size": 11})
@@ -141,10 +131,8 @@ def _cost_plot(
     return plot(traces, x_axis, {"title": {"text": metric}, "range": list(heights)}, showlegend=True)
 
 
-def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> Scatter:
+def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> go.Scatter:
     """Marks of rows of one model, which all leak or all do not."""
-    import plotly.graph_objects as go
-
     leaks = bool(rows[0].leaks)
     name = shown(marked(rows[0].model, rows[0].leaks))
     points = [_point(row, metric, price) for row in rows]
@@ -161,11 +149,6 @@ def _marks(rows: Sequence[Row], metric: str, price: CostAxis, style: Style) -> S
         hovertext=lines,
         hoverinfo="text",
     )
-
-
-def _among(row: Row, rows: Sequence[Row]) -> bool:
-    """Whether it is one of these objects; rows of equal values are different rows."""
-    return any(row is other for other in rows)
 
 
 def _point(row: Row, metric: str, price: CostAxis) -> tuple[float, float]:

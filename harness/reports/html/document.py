@@ -16,14 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import plotly.graph_objects as go
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
-from harness.reports.tables import ReportTable, cell_attributes, render_html
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
+from harness.reports.tables import ReportTable, cell_attributes, render
 
 # Hues for colour-blind readers (after Okabe and Ito 2008), visible on a white and on a dark background.
 # Marks and dashes differ too, so that lines differ in more than colour.
@@ -66,10 +65,9 @@ class Section:
 
 def document(title: str, description: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
     """The whole page, as text that can be encoded in UTF-8."""
-    from plotly.offline import get_plotlyjs
-
-    library, script = _script(get_plotlyjs()), _script(_file("page.js"))
-    text = render_html(
+    # line breaks as the browser normalises them before hashing
+    library, script = (re.sub("\r\n?", "\n", text) for text in (get_plotlyjs(), _file("page.js")))
+    text = render(
         "page.html",
         policy=_policy(library, script),
         title=title,
@@ -86,22 +84,13 @@ def document(title: str, description: str, sections: Sequence[Section], notes: S
 
 
 def plot_data(figure: Figure) -> Markup:
-    """The views of a figure as JSON for the page's script."""
+    """The views of a figure as JSON for the page's script; no character can end its element or begin a comment."""
     views = [
         {"label": view.label, "said": view.said, **json.loads(str(view.plot.to_json(engine="json")))}
         for view in figure.views
     ]
-    return Markup(data(views))
-
-
-def data(value: object) -> str:
-    """JSON for a script element: no character in it can end the element or begin a comment.
-
-    >>> data("</script><!--&")
-    '"\\\\u003c/script\\\\u003e\\\\u003c!--\\\\u0026"'
-    """
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    text = json.dumps(views, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _policy(*scripts: str) -> str:
@@ -109,11 +98,6 @@ def _policy(*scripts: str) -> str:
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     sources = " ".join(f"'sha256-{text}'" for text in hashes)
     return f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
-
-
-def _script(text: str) -> str:
-    """A script with line breaks as the browser normalises them before hashing."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _file(name: str) -> str:
@@ -125,7 +109,7 @@ class View:
     """One view of a figure. `said` is its text for screen readers."""
 
     label: str
-    plot: Plot
+    plot: go.Figure
     said: str
     sheet: ReportTable
 
@@ -169,10 +153,8 @@ def styles(models: Iterable[str]) -> dict[str, Style]:
     }
 
 
-def plot(traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> Plot:
+def plot(traces: Sequence[Any], x: dict[str, Any], y: dict[str, Any], **layout: Any) -> go.Figure:
     """Traces between two axes, without the colours of the page."""
-    import plotly.graph_objects as go
-
     return go.Figure(
         data=list(traces),
         layout=go.Layout(
@@ -197,11 +179,11 @@ def marker(style: Style, *, leaks: bool, **more: Any) -> dict[str, Any]:
 
 
 def error_bars(bounds: Sequence[tuple[float, float, float]], *, width: int, thickness: float) -> dict[str, Any]:
-    """Asymmetric error bars of a trace, from (low, value, high) of each point; sizes in pixels."""
+    """Asymmetric error bars of a trace, from (value, low, high) of each point; sizes in pixels."""
     return {
         "type": "data",
-        "array": [high - value for _, value, high in bounds],
-        "arrayminus": [value - low for low, value, _ in bounds],
+        "array": [high - value for value, _, high in bounds],
+        "arrayminus": [value - low for value, low, _ in bounds],
         "width": width,
         "thickness": thickness,
     }

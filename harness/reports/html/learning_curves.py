@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
+
+import plotly.graph_objects as go
 
 from harness.protocol.protocol import MAIN_METRIC
 from harness.reports.html.document import Figure, Style, View, log_axis, plot, shown, thinned
@@ -13,10 +15,8 @@ from harness.reports.tables import ReportTable, text_table
 from harness.store.event_log import read_events
 from harness.store.run_store import StoredRun
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
-
 MOST = 300  # points of a curve
+Measure = Literal["loss", "valid"]
 
 
 @dataclass
@@ -33,10 +33,13 @@ class Curve:
     loss: list[float | None] = field(default_factory=list)
     valid: list[float | None] = field(default_factory=list)
 
-    def known(self, message: str) -> list[int]:
-        """Positions of at most `MOST` points that have a `loss` or a `valid`."""
-        places = [place for place, value in enumerate(getattr(self, message)) if value is not None]
+    def known(self, measure: Measure) -> list[int]:
+        """Positions of at most `MOST` points that have the measure."""
+        places = [place for place, value in enumerate(getattr(self, measure)) if value is not None]
         return [places[n] for n in thinned(len(places), MOST)]
+
+
+NamedCurve = tuple[str, Curve]
 
 
 def curves(run: StoredRun) -> list[Curve]:
@@ -63,34 +66,38 @@ def curves(run: StoredRun) -> list[Curve]:
 def curve_figures(rows: Sequence[Row], evaluations: Mapping[str, Style]) -> tuple[list[Figure], list[str]]:
     """The validation metric of all models in one plot, the loss of each stage in another one; and messages about
     missing curves."""
-    selected_curves = [curve for row in rows for run in row.runs for curve in curves(run)]
-    silent = [row.model for row in rows if not any(curve.model == row.model for curve in selected_curves)]
+    every = [curve for row in rows for run in row.runs for curve in curves(run)]
+    silent = [row.model for row in rows if not any(curve.model == row.model for curve in every)]
     notes = [f"No curve in the log of {', '.join(silent)}."] if silent else []
-    results = [_validation(selected_curves, evaluations), _loss(selected_curves, evaluations)]
-    return [one for one in results if one is not None], notes
+    found = (_validation(_named(every, "valid"), evaluations), _loss(_named(every, "loss"), evaluations))
+    return [figure for figure in found if figure.views], notes
 
 
-def _validation(selected_curves: Sequence[Curve], evaluations: Mapping[str, Style]) -> Figure | None:
-    curves = [curve for curve in selected_curves if curve.known("valid")]
-    if not curves:
-        return None
-    names = _curve_names(curves)
-    sheet = _curve_sheet(f"{MAIN_METRIC} on validation cases", curves, "valid", names)
+def _named(curves: Sequence[Curve], measure: Measure) -> list[NamedCurve]:
+    """The curves that have a measure, each with its model's name, and its stage if the model has several."""
+    known = [curve for curve in curves if curve.known(measure)]
+    stages: dict[str, set[str]] = {}
+    for curve in known:
+        stages.setdefault(curve.model, set()).add(curve.stage)
+    return [(f"{one.model}, {one.stage}" if len(stages[one.model]) > 1 else one.model, one) for one in known]
+
+
+def _validation(curves: Sequence[NamedCurve], evaluations: Mapping[str, Style]) -> Figure:
     message = (
         f"Line plot of {MAIN_METRIC} on validation cases while training, {len(curves)} curves: "
-        f"{', '.join(dict.fromkeys(names[id(curve)] for curve in curves))}. "
-        "Last and best values are in the table below."
+        f"{', '.join(dict(curves))}. Last and best values are in the table below."
     )
     ways = (
         ("seconds", "seconds since the run began (log scale)"),
         ("steps", "optimiser steps or passes of the stage (log scale)"),
     )
     views = []
-    for name, title in ways:
-        points = [getattr(curve, name)[place] for curve in curves for place in curve.known("valid")]
+    for name, title in ways if curves else ():
+        sheet = _curve_sheet(f"{MAIN_METRIC} on validation cases", curves, "valid")
+        points = [getattr(curve, name)[place] for _, curve in curves for place in curve.known("valid")]
         above = [point for point in points if point > 0] or [1.0]
         axis = log_axis(min(above), max(above), title)
-        views.append(View(name, _lines(curves, "valid", names, evaluations, axis), message, sheet))
+        views.append(View(name, _lines(curves, "valid", evaluations, axis), message, sheet))
     description = (
         f"{MAIN_METRIC} as the run itself measured it to choose its state: on all or on some validation cases, so "
         "levels of different models are only roughly comparable. One line a seed."
@@ -98,19 +105,15 @@ def _validation(selected_curves: Sequence[Curve], evaluations: Mapping[str, Styl
     return Figure("validation", "Validation metric while training", description, "by", tuple(views))
 
 
-def _loss(selected_curves: Sequence[Curve], evaluations: Mapping[str, Style]) -> Figure | None:
-    curves = [curve for curve in selected_curves if curve.known("loss")]
-    names = _curve_names(curves)
+def _loss(curves: Sequence[NamedCurve], evaluations: Mapping[str, Style]) -> Figure:
     views = []
-    for name in dict.fromkeys(names[id(curve)] for curve in curves):
-        group = [curve for curve in curves if names[id(curve)] == name]
-        sheet = _curve_sheet(f"Loss of {name}", group, "loss", names)
-        first, last = (group[0].loss[group[0].known("loss")[end]] or 0.0 for end in (0, -1))
+    for name in dict(curves):
+        group = [pair for pair in curves if pair[0] == name]
+        one, sheet = group[0][1], _curve_sheet(f"Loss of {name}", group, "loss")
+        first, last = (one.loss[one.known("loss")[end]] or 0.0 for end in (0, -1))
         message = f"Line plot of the training loss of {name}: from {first:.4g} to {last:.4g}, {len(group)} runs."
-        axis = {"title": {"text": {"step": "optimiser step or pass", "epoch": "epoch"}[group[0].unit]}}
-        views.append(View(name, _lines(group, "loss", names, evaluations, axis), message, sheet))
-    if not views:
-        return None
+        axis = {"title": {"text": {"step": "optimiser step or pass", "epoch": "epoch"}[one.unit]}}
+        views.append(View(name, _lines(group, "loss", evaluations, axis), message, sheet))
     description = (
         "Each stage has a loss of its own kind, so only lines within one plot may be compared. One line a seed."
     )
@@ -118,60 +121,41 @@ def _loss(selected_curves: Sequence[Curve], evaluations: Mapping[str, Style]) ->
 
 
 def _lines(
-    group: Sequence[Curve],
-    message: str,
-    names: Mapping[int, str],
-    evaluations: Mapping[str, Style],
-    axis: dict[str, Any],
-) -> Plot:
-    import plotly.graph_objects as go
-
+    curves: Sequence[NamedCurve], measure: Measure, evaluations: Mapping[str, Style], axis: dict[str, Any]
+) -> go.Figure:
     by_time = "seconds" in axis["title"]["text"]
-    traces, items = [], set()
-    for curve in group:
-        places, style, name = curve.known(message), evaluations[curve.model], names[id(curve)]
+    traces = []
+    for number, (name, curve) in enumerate(curves):
+        places, style = curve.known(measure), evaluations[curve.model]
         x = curve.seconds if by_time else curve.steps
-        values: list[Any] = getattr(curve, message)
-        few = len(places) <= 40
+        values: list[Any] = getattr(curve, measure)
         traces.append(
             go.Scatter(
                 x=[round(x[place], 3) for place in places],
                 y=[float(f"{values[place]:.6g}") for place in places],
-                mode="lines+markers" if few else "lines",
+                mode="lines+markers" if len(places) <= 40 else "lines",
                 line={"color": style.colour, "dash": style.dash, "width": 2},
                 marker={"symbol": style.symbol, "size": 6},
                 name=shown(name),
                 legendgroup=name,
-                showlegend=name not in items,
+                showlegend=name not in dict(curves[:number]),
                 hovertemplate=f"{shown(name)}, seed {curve.seed}<br>%{{x:,.0f}}: %{{y:.4f}}<extra></extra>",
             )
         )
-        items.add(name)
-    text = f"{MAIN_METRIC} on validation cases" if message == "valid" else "training loss"
-    return plot(traces, axis, {"title": {"text": text}}, showlegend=len(items) > 1)
+    text = f"{MAIN_METRIC} on validation cases" if measure == "valid" else "training loss"
+    return plot(traces, axis, {"title": {"text": text}}, showlegend=len(dict(curves)) > 1)
 
 
-def _curve_names(selected_curves: Sequence[Curve]) -> dict[int, str]:
-    """A model's name, with the stage if it has several."""
-    stages: dict[str, set[str]] = {}
-    for curve in selected_curves:
-        stages.setdefault(curve.model, set()).add(curve.stage)
-    return {
-        id(curve): f"{curve.model}, {curve.stage}" if len(stages[curve.model]) > 1 else curve.model
-        for curve in selected_curves
-    }
-
-
-def _curve_sheet(title: str, group: Sequence[Curve], message: str, names: Mapping[int, str]) -> ReportTable:
-    best: Callable[..., int] = min if message == "loss" else max
+def _curve_sheet(title: str, curves: Sequence[NamedCurve], measure: Measure) -> ReportTable:
+    best: Callable[..., int] = min if measure == "loss" else max
     lines = []
-    for curve in group:
-        values: list[Any] = getattr(curve, message)
+    for name, curve in curves:
+        values: list[Any] = getattr(curve, measure)
         places = [place for place, value in enumerate(values) if value is not None]
         at = best(places, key=lambda place: values[place])
         lines.append(
             {
-                "curve": names[id(curve)],
+                "curve": name,
                 "seed": "" if curve.seed is None else str(curve.seed),
                 "points": f"{len(places):,}",
                 "first": f"{values[places[0]]:.4f}",

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import plotly.graph_objects as go
 
 from harness.core.seeding import generator
 from harness.errors import InputError
-from harness.evaluation.significance import LEVEL, bootstrap_ci
+from harness.evaluation.significance import LEVEL, mean_interval
 from harness.protocol.protocol import unit_of
-from harness.reports.comparison import groups, ways
+from harness.reports.comparison import groups, range_text, ways
 from harness.reports.html.document import Figure, Style, View, error_bars, marker, plot, shown
 from harness.reports.leaderboard import Row
 from harness.reports.per_user import Measured
 from harness.reports.tables import text_table
 from harness.reports.values import marked, metric_text
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure as Plot
 
 RESAMPLES = 2_000  # resamples of an interval that is not a test
 SEED = 1
@@ -42,95 +38,68 @@ TOLD = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One model in one group. `low` and `high` bound the mean (bootstrap over users)."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def group_values(
-    base: Measured, rows: Sequence[Row], metrics: Sequence[str]
-) -> tuple[dict[int, dict[str, np.ndarray]], list[str]]:
-    """Each row's values of each metric by its index, means over seeds, float64 (users,); and a message for each row
+def group_figures(
+    base: Measured, rows: Sequence[Row], metrics: Sequence[str], evaluations: Mapping[str, Style]
+) -> tuple[list[Figure], list[str]]:
+    """One figure for each grouping of users, with one view a metric, none without values; and a message for each row
     without usable lists."""
-    entries, notes = {}, []
+    values: dict[int, Mapping[str, np.ndarray]] = {}  # of each row by its index, means over seeds, float64 (users,)
+    notes = []
     for number, row in enumerate(rows):
         try:
-            values = base.values(row.runs)
+            of_seeds = base.values(row.runs, metrics)
         except InputError as error:
             notes.append(f"{row.model} is not in the figures by history length and item popularity: {error}")
             continue
-        entries[number] = {metric: values[metric].mean(axis=0) for metric in metrics}
-    return entries, notes
-
-
-def group_figures(
-    base: Measured,
-    rows: Sequence[Row],
-    values: Mapping[int, Mapping[str, np.ndarray]],
-    evaluations: Mapping[str, Style],
-) -> list[Figure]:
-    """One figure for each grouping of users, with one view a metric; none without values."""
-    if not values:
-        return []
-    metrics = list(next(iter(values.values())))
+        values[number] = {metric: of_seeds[metric].mean(axis=0) for metric in metrics}
     unit = unit_of(base.split.protocol.name)
     results = []
-    for by, sizes in ways(base.split).items():
+    for by, sizes in ways(base.split).items() if values else ():
         ranges = groups(sizes)
+        lows, labels = [low for low, _ in ranges], [range_text(*ends) for ends in ranges]
+        masks = [(sizes >= low) & (sizes <= high) for low, high in ranges]
+        counts = [f"{mask.sum():,} {unit}" for mask in masks]
         name, title, axis, description = TOLD[by]
         views = []
         for metric in metrics:
             cells = {
                 number: [
-                    _cell(one[metric], (sizes >= low) & (sizes <= high), by, low, base.clusters) for low, high in ranges
+                    mean_interval(one[metric], mask, generator(SEED, "report", by, low), RESAMPLES, base.clusters)
+                    for low, mask in zip(lows, masks, strict=True)
                 ]
                 for number, one in values.items()
             }
-            counts = [int(((sizes >= low) & (sizes <= high)).sum()) for low, high in ranges]
-            labels = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges]
             lines = [
                 {
                     "model": rows[number].model,
                     **{
-                        f"{label} ({count:,} {unit})": f"{metric_text(cell.mean)} ({cell.low:.4f} to {cell.high:.4f})"
-                        for label, count, cell in zip(labels, counts, row_cells, strict=True)
+                        f"{label} ({size})": f"{metric_text(mean)} ({low:.4f} to {high:.4f})"
+                        for label, size, (mean, low, high) in zip(labels, counts, row_cells, strict=True)
                     },
                 }
                 for number, row_cells in cells.items()
             ]
             sheet = text_table(f"{metric} by {by}", lines, left=("model",))
-            ticks = [f"{label}<br>{count:,} {unit}" for label, count in zip(labels, counts, strict=True)]
+            ticks = [f"{label}<br>{size}" for label, size in zip(labels, counts, strict=True)]
             figure = _group_plot(rows, cells, ticks, evaluations, (metric, axis))
             message = (
-                f"Dot plot of {metric} by {axis}, {len(cells)} models in {len(ranges)} groups. See the table below."
+                f"Dot plot of {metric} by {axis}, {len(cells)} models in {len(labels)} groups. See the table below."
             )
             views.append(View(metric, figure, message, sheet))
         text = (
             f"{description} Bars are {LEVEL:.0%} bootstrap intervals over users; they are no test (harness compare is)."
         )
         results.append(Figure(name, title, text, "of", tuple(views)))
-    return results
-
-
-def _cell(values: np.ndarray, rows: np.ndarray, by: str, low: int, clusters: np.ndarray | None) -> Cell:
-    users = None if clusters is None else clusters[rows]
-    bounds = bootstrap_ci(values[rows], generator(SEED, "report", by, low), resamples=RESAMPLES, clusters=users)
-    return Cell(float(values[rows].mean()), *bounds)
+    return results, notes
 
 
 def _group_plot(
     rows: Sequence[Row],
-    cells: Mapping[int, Sequence[Cell]],
+    cells: Mapping[int, Sequence[tuple[float, float, float]]],
     ticks: Sequence[str],
     evaluations: Mapping[str, Style],
     words: tuple[str, str],
-) -> Plot:
-    import plotly.graph_objects as go
-
+) -> go.Figure:
     metric, axis = words
     traces = []
     for place, (number, selected_cells) in enumerate(cells.items()):
@@ -140,10 +109,8 @@ def _group_plot(
         traces.append(
             go.Scatter(
                 x=[round(group + shift, 4) for group in range(len(selected_cells))],
-                y=[cell.mean for cell in selected_cells],
-                error_y=error_bars(
-                    [(cell.low, cell.mean, cell.high) for cell in selected_cells], width=0, thickness=1.2
-                ),
+                y=[mean for mean, _, _ in selected_cells],
+                error_y=error_bars(selected_cells, width=0, thickness=1.2),
                 mode="markers",
                 marker=marker(style, leaks=bool(row.leaks), size=8),
                 name=name,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.reports.html.build import ReportOptions, report
+from harness.reports.html.build import report
 from harness.store.run_store import Store
 from tests.reports import shop
 from tests.reports.conftest import Make
@@ -74,7 +74,7 @@ def opened(browser: Any, store: Store, make_run: Make, tmp_path: Path, tokens: i
     """`opened(viewport, scheme)` opens the report of the shop."""
     shop.fill(store, make_run, tokens)
     path = tmp_path / "report #1.html"
-    path.write_text(report(store, ReportOptions("toy", "ndcg@10")), encoding="utf-8")
+    path.write_text(report(store, "toy", "ndcg@10"), encoding="utf-8")
     pages = []
 
     def open_page(viewport: dict[str, int] = DESKTOP, scheme: str = "light") -> Opened:

@@ -79,8 +79,8 @@ def test_a_big_tree_stays_small(tmp_path: Path) -> None:
     text = tuple(ItemText(title=f"a long title of an item, with its number {n} " * 5) for n in range(items))
     data = toys.dataset([np.arange(items)], items, text)
     row = _row(tmp_path, {f"i{n}": [f"<a_{n % 256}>", f"<b_{n // 256}>", "<c_0>"] for n in range(items)})
-    figure, notes = code_tree.figure([row], data, np.arange(items))
-    assert figure is not None and notes == []
+    (figure,), notes = code_tree.figures([row], data, np.arange(items))
+    assert notes == []
     plot = figure.views[0].plot
     assert len(str(plot.to_json())) < 150_000
     (trace,) = plot.to_plotly_json()["data"]
@@ -105,5 +105,5 @@ def test_a_big_tree_stays_small(tmp_path: Path) -> None:
 )
 def test_codes_that_cannot_be_shown(tmp_path: Path, codes: Any, message: str) -> None:
     data = toys.dataset([np.arange(2)], 2, None)
-    figure, notes = code_tree.figure([_row(tmp_path, codes)], data, np.ones(2, dtype=np.int64))
-    assert figure is None and message in notes[0] and notes[0].startswith("The codes of a are not shown")
+    figures, notes = code_tree.figures([_row(tmp_path, codes)], data, np.ones(2, dtype=np.int64))
+    assert figures == [] and message in notes[0] and notes[0].startswith("The codes of a are not shown")

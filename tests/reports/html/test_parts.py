@@ -39,8 +39,8 @@ def test_the_front_leaves_out_leaks_and_rows_without_cost(store: Store) -> None:
     ):
         put(store, model=model, value=value, leaks=leaks, cost={"train_seconds": seconds})
     result = board(store)
-    figure = cost.cost_figure(result, "ndcg@10", chosen(result, "ndcg@10"), looks(result))
-    assert figure is not None and [view.label for view in figure.views] == ["training time", "ranking speed"]
+    (figure,) = cost.cost_figures(result, "ndcg@10", chosen(result, "ndcg@10"), looks(result))
+    assert [view.label for view in figure.views] == ["training time", "ranking speed"]
     line, *marks = figure.views[0].plot.to_plotly_json()["data"]
     assert (list(line["x"]), list(line["y"])) == ([1.0, 100.0], [0.1, 0.3])
     assert {mark["name"]: mark["marker"]["symbol"].endswith("-open") for mark in marks}["leaky ‡"]
@@ -54,8 +54,7 @@ def test_further_configurations_of_a_model_are_one_trace(store: Store) -> None:
         configuration = {"configuration": str(n), "words": f"%{{x}} <b>{n}"}
         put(store, model="a", run_id=f"r{n}", value=0.1 + 0.01 * n, details=configuration)
     result = board(store)
-    figure = cost.cost_figure(result, "ndcg@10", chosen(result, "ndcg@10"), looks(result))
-    assert figure is not None
+    (figure,) = cost.cost_figures(result, "ndcg@10", chosen(result, "ndcg@10"), looks(result))
     _, faint, named = figure.views[0].plot.to_plotly_json()["data"]
     assert len(faint["x"]) == 5 and len(named["x"]) == 1 and not faint["showlegend"]
     assert max(faint["y"]) < named["y"][0] == pytest.approx(0.15)  # validation says the same here
@@ -126,12 +125,10 @@ def test_groups_are_means_of_their_users(store: Store, make_run: Make) -> None:
     one, two = make_run("a", 1), make_run("a", 2, 5)
     base = measured(store.query())
     result = board(store)
-    values, notes = user_groups.group_values(base, result.rows, ("ndcg@10",))
+    figures, notes = user_groups.group_figures(base, result.rows, ("ndcg@10",), looks(result))
     assert notes == []
     mean = (one + two) / 2
-    for figure, (_, sizes) in zip(
-        user_groups.group_figures(base, result.rows, values, looks(result)), ways(base.split).items(), strict=True
-    ):
+    for figure, (_, sizes) in zip(figures, ways(base.split).items(), strict=True):
         (trace,) = figure.views[0].plot.to_plotly_json()["data"]
         ranges = groups_of(sizes)
         expected = [float(mean[(sizes >= low) & (sizes <= high)].mean()) for low, high in ranges]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from harness.errors import InputError
-from harness.reports.html.build import ReportOptions, report
+from harness.reports.html.build import report
 from harness.reports.html.document import Part, Section, document
 from harness.store.run_store import Store
 from tests.reports import shop
@@ -73,7 +73,7 @@ def filled(store: Store, make_run: Make) -> Store:
 
 
 def page(store: Store, **expected: Any) -> Page:
-    return Page(report(store, ReportOptions("toy", "ndcg@10", **expected)))
+    return Page(report(store, "toy", "ndcg@10", **expected))
 
 
 def test_every_part_is_there(filled: Store) -> None:
@@ -121,7 +121,7 @@ def test_nothing_is_loaded_and_nothing_else_runs(filled: Store) -> None:
 
 
 def test_titles_stay_text(filled: Store) -> None:
-    text = report(filled, ReportOptions("toy", "ndcg@10"))
+    text = report(filled, "toy", "ndcg@10")
     for title in (*shop.HOSTILE[:5], shop.LEAK, "<i>worse</i>"):
         assert title not in text, title
     result = Page(text)
@@ -141,7 +141,7 @@ def markup(value: Any) -> list[str]:
 
 
 def test_the_same_store_gives_the_same_bytes(filled: Store) -> None:
-    texts = [report(filled, ReportOptions("toy", "ndcg@10")) for _ in range(2)]
+    texts = [report(filled, "toy", "ndcg@10") for _ in range(2)]
     assert texts[0].encode() == texts[1].encode()
 
 
@@ -177,7 +177,7 @@ def test_a_corrupt_record_is_named_and_skipped(filled: Store, capsys: pytest.Cap
 
 def test_boards_are_never_mixed(filled: Store) -> None:
     put(filled, model="other", protocol={"fingerprint": "p9", "exclude_history": True})
-    text = report(filled, ReportOptions("toy", "ndcg@10"))
+    text = report(filled, "toy", "ndcg@10")
     result = Page(text)
     assert Counter(name[:2] for name in result.ids() if name[3:] in PARTS) == {"b1": 9, "b2": 6}
     first, second = text[text.index('<section id="b1"') :].split('<section id="b2"')
@@ -197,14 +197,14 @@ def test_published_rows_stand_apart_and_in_no_plot(filled: Store) -> None:
 
 
 def test_the_metric(filled: Store) -> None:
-    result = Page(report(filled, ReportOptions("toy", "mrr@10")))
+    result = Page(report(filled, "toy", "mrr@10"))
     assert [view["label"] for view in result.plots()["b1-plot-history"]] == ["mrr@10", "ndcg@10"]
     with pytest.raises(InputError, match="unknown metric"):
-        report(filled, ReportOptions("toy", "mrr"))
+        report(filled, "toy", "mrr")
 
 
 def test_no_runs(store: Store, make_run: Make) -> None:
     with pytest.raises(InputError, match="no runs on 'ml-100k' are stored here"):
-        report(store, ReportOptions("ml-100k", "ndcg@10"))
+        report(store, "ml-100k", "ndcg@10")
     with pytest.raises(InputError, match="unknown data set 'nothing'"):
-        report(store, ReportOptions("nothing", "ndcg@10"))
+        report(store, "nothing", "ndcg@10")
