@@ -87,12 +87,7 @@ def commands(inputs: Path, address: str) -> dict[str, Command]:
     grid.write_text(GRID)
     small = ("-d", toy, "--profile", "smoke", "--results", "results")
     return {
-        "eager-llm": (
-            "run",
-            "eager-llm",
-            *small,
-            *_sets("eager", *SHORT, *SHORTER),
-        ),
+        "eager-llm": ("run", "eager-llm", *small, *_sets("eager", *SHORT, *SHORTER)),
         "lcrec": ("run", "lcrec", *small, *_sets("lcrec", *SHORT)),
         "tiger": ("run", "tiger", *small, *_sets("tiger", "training.max_steps=40")),
         "recbole": ("run", "gru4rec", *small, *_sets("recbole", "epochs=6")),

@@ -30,7 +30,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.victims import Place, litter, torn
+from benchmarks.victims import Place, fork, litter, torn
 
 LOADED = ("harness.runs.run", "harness.evaluation.metrics", "baselines.classic.base", "ranx", "pyarrow.parquet")
 EVERY = 0.25  # seconds between two kills, at most
@@ -57,18 +57,9 @@ class Team:
 
     def start(self, number: int) -> None:
         """Forks process `number`."""
-        pid = os.fork()
-        if not pid:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            try:
-                self._work(number)
-            except BaseException as error:
-                print(f"process {number}: {error!r}", file=sys.stderr, flush=True)
-                os._exit(1)
-            os._exit(0)
-        self.pids[number] = pid, time.monotonic()
+        self.pids[number] = fork(lambda: self._work(number)), time.monotonic()
 
-    def _work(self, number: int) -> None:
+    def _work(self, number: int) -> int:
         from harness.runs.job import RunOptions, plan
         from harness.runs.run import execute
         from harness.store.run_store import Store
@@ -87,6 +78,7 @@ class Team:
             done = execute(job, Store(Place(folder).results))
             if not done.reused:
                 os.write(tell, f"{seed}\n".encode())
+        return 0
 
     def reap(self) -> None:
         """Takes note of those that have ended."""
