@@ -5,14 +5,14 @@ this machine can run and how to install what is missing, `harness prefetch` down
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.options import AsJson, MaybeDataset, Order, Profile, Sets, with_reading
-from harness.cli.output import print_facts, print_json, print_rows, print_table
+from harness.cli.output import print_facts, print_json, print_rows, print_table, reporter
 from harness.core.environment import OFFLINE_VARIABLE, offline, trusted
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LIBRARIES = "recbole:NAME is any other sequential model of RecBole, rectools:NAME any transformer of RecTools"
 # Files of a model repository that loaders read; no pickles.
 PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
-MODEL_KEYS = ("backbone.name", "semantic.encoder")
+MODEL_KEYS = (("backbone", "name"), ("semantic", "encoder"))
 
 
 @with_reading
@@ -101,22 +101,17 @@ def prefetch(
     print_rows(rows, ("kind", "name", "path"), as_json=as_json)
 
 
-def _model_names(models: list[str] | tuple[()], profile: str | None, sets: tuple[str, ...]) -> Iterator[str]:
+def _model_names(models: Sequence[str], profile: str | None, sets: tuple[str, ...]) -> Iterator[str]:
     """Backbones and encoders in the models' settings. Raises `InputError` for invalid settings."""
     from harness.registry import model_entry
     from harness.runs.config import ConfigFile, resolve
 
     for model in models:
-        settings = resolve(model_entry(model), profile or "auto", ConfigFile(), sets)
-        yield from _named_in(settings.model.model_dump(mode="json"))
-
-
-def _named_in(settings: Mapping[str, Any]) -> Iterator[str]:
-    for key in MODEL_KEYS:
-        section, _, field = key.partition(".")
-        name = (settings.get(section) or {}).get(field)
-        if isinstance(name, str):
-            yield name
+        settings = resolve(model_entry(model), profile or "auto", ConfigFile(), sets).model.model_dump(mode="json")
+        for section, field in MODEL_KEYS:
+            name = (settings.get(section) or {}).get(field)
+            if isinstance(name, str):
+                yield name
 
 
 def _download_model(name: str) -> dict[str, str]:
@@ -139,7 +134,6 @@ def _download_model(name: str) -> dict[str, str]:
 def _download_dataset(name: str) -> dict[str, str]:
     """One data set; a public one is downloaded and prepared unless it is ready, a folder or file needs no download.
     Raises `InputError`."""
-    from harness.cli.output import reporter
     from harness.data.catalog import catalogue_entries, catalogue_entry
     from harness.data.raw.prepare import Request, prepare
 
