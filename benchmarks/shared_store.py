@@ -17,7 +17,6 @@ import gc
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import sys
@@ -30,7 +29,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.victims import Place, fork, litter, torn
+from benchmarks.victims import Place, conclude, fork, litter, torn
 
 LOADED = ("harness.runs.run", "harness.evaluation.metrics", "baselines.classic.base", "ranx", "pyarrow.parquet")
 EVERY = 0.25  # seconds between two kills, at most
@@ -121,12 +120,8 @@ def conduct(team: Team, kills: int) -> dict[str, Any]:
             warnings.append(f"{most} records were there, then {there}")
         most = max(most, there)
         time.sleep(0.02)
-    return {
-        "seconds": round(time.monotonic() - began, 1),
-        "reads": reads,
-        "kills": team.kills,
-        **judged(team, warnings),
-    }
+    seconds = round(time.monotonic() - began, 1)
+    return {"seconds": seconds, "reads": reads, "kills": team.kills, **judged(team, warnings)}
 
 
 def judged(team: Team, warnings: list[str]) -> dict[str, Any]:
@@ -186,13 +181,7 @@ def main() -> int:
         **found,
     }
     print(json.dumps(document, indent=1))
-    if asked.json:
-        asked.json.write_text(json.dumps(document, indent=1) + "\n")
-    if found["wrong"]:
-        print(f"what was left is in {folder}", file=sys.stderr)
-        return 1
-    shutil.rmtree(folder)
-    return 0
+    return conclude(document, asked.json, folder, failed=bool(found["wrong"]))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import atexit
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -271,6 +272,17 @@ def facts(place: Place) -> dict[str, Any]:
             for kind, (pattern, content) in CONTENTS.items()
         },
     }
+
+
+def conclude(document: dict[str, Any], file: Path | None, folder: Path, *, failed: bool) -> int:
+    """Writes the figures of a benchmark to a file if one is named; the exit code. The folder stays for a failure."""
+    if file:
+        file.write_text(json.dumps(document, indent=1) + "\n")
+    if failed:
+        print(f"what was left is in {folder}", file=sys.stderr)
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 def differences(one: Any, other: Any, at: str = "") -> list[str]:
