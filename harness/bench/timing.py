@@ -83,6 +83,10 @@ class Paired:
             for candidate, reference in zip(self.candidate.seconds, self.reference.seconds, strict=True)
         )
 
+    def rates(self) -> dict[str, float]:
+        """Units per second of both sides."""
+        return {"ours": self.candidate.per_second, "reference": self.reference.per_second}
+
 
 @dataclass(frozen=True)
 class Outcome:

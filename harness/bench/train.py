@@ -94,7 +94,7 @@ def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Pa
         "ratio": timed.ratio,
         "samples": work.samples,
         "tokens": work.tokens,
-        "samples_per_second": {"ours": timed.candidate.per_second, "reference": timed.reference.per_second},
+        "samples_per_second": timed.rates(),
         "operations": operations,
         "gemm_per_second": rate,
         "floor_seconds": None if rate is None else operations / rate,
@@ -105,11 +105,7 @@ def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Pa
     if best_precision(bench.device) == "bfloat16":
         half = _timed(bench.training(histories, batch, "bfloat16"), options.rounds)
         differences = _gradient_differences(*(side.gradients for side in half.results))
-        fields["bfloat16"] = {
-            "ratio": half.ratio,
-            "samples_per_second": {"ours": half.candidate.per_second, "reference": half.reference.per_second},
-            "gradients": differences,
-        }
+        fields["bfloat16"] = {"ratio": half.ratio, "samples_per_second": half.rates(), "gradients": differences}
     return timed, fields
 
 
