@@ -171,6 +171,7 @@ def _print(done: Prepared, story: Mapping[str, Any]) -> None:
 @with_reading
 def stats(dataset: DatasetArgument, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
     """Counts, first and last date, density, length distribution, text coverage."""
+    from harness.core.config_files import flatten
     from harness.data.loading import load_dataset
     from harness.data.statistics import describe
 
@@ -179,7 +180,7 @@ def stats(dataset: DatasetArgument, order: Order = None, reading: Reading = PLAI
         print_json(document)
         return
     notes = document.pop("notes")
-    facts = [(name, _shown(value)) for name, value in _flat("", document).items()]
+    facts = [(name.replace(".", " "), _shown(value)) for name, value in flatten(document).items()]
     facts += [("" if number else "notes", note) for number, note in enumerate(notes)]
     print_table([{"what": name, "value": value} for name, value in facts], {"what": "", "value": dataset})
 
@@ -232,14 +233,6 @@ def verify(
     if found.alarms:
         message = f"the audit found {counted(len(found.alarms), 'leak')}: {'; '.join(found.alarms)}"
         raise InputError(message, where=dataset, code="check-failed")
-
-
-def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix} {key}".strip()
-        flat.update(_flat(name, value) if isinstance(value, Mapping) else {name: value})
-    return flat
 
 
 def _shown(value: Any) -> Any:

@@ -35,11 +35,12 @@ from harness.cli.options import (
 from harness.cli.output import counted, log, print_json, print_report, print_summary, print_table, reporter, stdout_kept
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
+from harness.registry import model_entry
+from harness.reports.tables import Report, check_format
 
 if TYPE_CHECKING:
     from harness.experiments.ablation import Ablation
     from harness.experiments.tuning import Study
-    from harness.reports.tables import Report
     from harness.runs.run import Finished
 
 SHOWN = ("ndcg@10", "recall@10")
@@ -92,8 +93,6 @@ def ablate(
     from harness.experiments.ablation import ablation
     from harness.experiments.grid import seed_grid
     from harness.experiments.scheduler import executor, run_grid
-    from harness.registry import model_entry
-    from harness.reports.tables import check_format
     from harness.runs.job import RunOptions
     from harness.store.run_store import Store
 

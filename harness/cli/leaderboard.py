@@ -26,6 +26,7 @@ from harness.cli.options import (
     existing,
 )
 from harness.cli.output import log, print_report, write_output
+from harness.reports.tables import Report, check_format
 
 if TYPE_CHECKING:
     from harness.protocol.predictions import Predictions
@@ -81,7 +82,6 @@ def leaderboard(
     from harness.reports.leaderboard import select
     from harness.reports.published import published_boards
     from harness.reports.selecting import Selection, check_metric, select_rows, selection
-    from harness.reports.tables import check_format
     from harness.runs.config import protocol_sets, resolve_protocol
     from harness.store.record import read_tie_report
     from harness.store.run_store import Store, gc_disabled
@@ -212,7 +212,6 @@ def compare(
     """
     from harness.reports import comparison, published_gap
     from harness.reports.selection import choose
-    from harness.reports.tables import Report, check_format
     from harness.store.run_store import Store
 
     form = check_format("json" if as_json else form)

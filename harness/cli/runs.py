@@ -32,6 +32,7 @@ from harness.cli.options import (
 from harness.cli.output import counted, log, print_json, print_plain, print_table, stdout_kept
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError, unknown_name
+from harness.registry import model_entries
 
 if TYPE_CHECKING:
     from harness.runs.recommending import Question
@@ -256,7 +257,6 @@ def export(
 
     AutoModelForCausalLM and AutoTokenizer load it without this package.
     """
-    from harness.registry import model_entries
     from harness.reports.selection import choose_one
     from harness.runs.recommending import restore
     from harness.store.run_store import Store
