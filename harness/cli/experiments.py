@@ -91,8 +91,9 @@ def ablate(
     Each run equals that of `harness run`: stored runs are reused.
     """
     from harness.experiments.ablation import ablation
+    from harness.experiments.api import executor
     from harness.experiments.grid import seed_grid
-    from harness.experiments.scheduler import executor, run_grid
+    from harness.experiments.scheduler import run_grid
     from harness.runs.job import RunOptions
     from harness.store.run_store import Store
 

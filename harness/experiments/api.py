@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.experiments.ablation import ablation
-from harness.experiments.scheduler import executor, run_grid
+from harness.experiments.scheduler import Executor, Note, ProcessExecutor, SerialExecutor, run_grid
 from harness.experiments.tuning import Search, Study, alone, conduct, study
-from harness.protocol.context import SilentReporter
+from harness.protocol.context import Reporter, SilentReporter
 from harness.protocol.protocol import MAIN_METRIC
 from harness.runs.api import Options
 
@@ -50,6 +51,17 @@ def ablate(
             row |= {"path": str(stored.folder.path), **stored.record.metrics.test}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def executor(
+    workers: int | None, scheduler: str | None, reporter: Callable[[], AbstractContextManager[Reporter]], note: Note
+) -> AbstractContextManager[Executor]:
+    """The Dask cluster at `scheduler`, else `workers` processes, else (1 or None) this process with `reporter`."""
+    if scheduler is not None:
+        from harness.experiments.dask_cluster import connected
+
+        return connected(scheduler, note)
+    return nullcontext(SerialExecutor(reporter, note) if workers in (None, 1) else ProcessExecutor(workers, note))
 
 
 def tune(

@@ -123,17 +123,6 @@ def stop(processes: list[RunProcess]) -> None:
         process.stop(max(0.0, deadline - time.monotonic()))
 
 
-def executor(
-    workers: int | None, scheduler: str | None, reporter: Callable[[], AbstractContextManager[Reporter]], note: Note
-) -> AbstractContextManager[Executor]:
-    """The Dask cluster at `scheduler`, else `workers` processes, else (1 or None) this process with `reporter`."""
-    if scheduler is not None:
-        from harness.experiments.dask_cluster import connected
-
-        return connected(scheduler, note)
-    return nullcontext(SerialExecutor(reporter, note) if workers in (None, 1) else ProcessExecutor(workers, note))
-
-
 @contextmanager
 def _shared_cores(workers: int) -> Iterator[None]:
     """Processes started in the block share the machine's cores, unless the environment sets the number of threads."""
