@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import random
 import shutil
@@ -29,7 +28,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.victims import Command, Death, End, Place, differences, facts, litter, run, torn
+from benchmarks.victims import Command, Death, End, Place, conclude, differences, facts, litter, run, torn
 
 LOADED = (
     "harness.cli.app", "harness.runs.run", "harness.experiments.tuning", "harness.experiments.ablation",
@@ -87,12 +86,7 @@ def commands(inputs: Path, address: str) -> dict[str, Command]:
     grid.write_text(GRID)
     small = ("-d", toy, "--profile", "smoke", "--results", "results")
     return {
-        "eager-llm": (
-            "run",
-            "eager-llm",
-            *small,
-            *_sets("eager", *SHORT, *SHORTER),
-        ),
+        "eager-llm": ("run", "eager-llm", *small, *_sets("eager", *SHORT, *SHORTER)),
         "lcrec": ("run", "lcrec", *small, *_sets("lcrec", *SHORT)),
         "tiger": ("run", "tiger", *small, *_sets("tiger", "training.max_steps=40")),
         "recbole": ("run", "gru4rec", *small, *_sets("recbole", "epochs=6")),
@@ -232,13 +226,9 @@ def main() -> int:
     print(table(stages))
     failed = [stage.name for stage in stages if stage.wrong]
     document = {"kills": kills, "seed": asked.seed, "failed": failed, "stages": [stage.row() for stage in stages]}
-    if asked.json:
-        asked.json.write_text(json.dumps(document, indent=1) + "\n")
     if failed:
-        print(f"wrong: {', '.join(failed)}; what they left is in {folder}", file=sys.stderr)
-        return 1
-    shutil.rmtree(folder)
-    return 0
+        print(f"wrong: {', '.join(failed)}", file=sys.stderr)
+    return conclude(document, asked.json, folder, failed=bool(failed))
 
 
 if __name__ == "__main__":

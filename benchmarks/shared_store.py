@@ -17,7 +17,6 @@ import gc
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import sys
@@ -30,7 +29,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.victims import Place, litter, torn
+from benchmarks.victims import Place, conclude, fork, litter, torn
 
 LOADED = ("harness.runs.run", "harness.evaluation.metrics", "baselines.classic.base", "ranx", "pyarrow.parquet")
 EVERY = 0.25  # seconds between two kills, at most
@@ -57,18 +56,9 @@ class Team:
 
     def start(self, number: int) -> None:
         """Forks process `number`."""
-        pid = os.fork()
-        if not pid:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            try:
-                self._work(number)
-            except BaseException as error:
-                print(f"process {number}: {error!r}", file=sys.stderr, flush=True)
-                os._exit(1)
-            os._exit(0)
-        self.pids[number] = pid, time.monotonic()
+        self.pids[number] = fork(lambda: self._work(number)), time.monotonic()
 
-    def _work(self, number: int) -> None:
+    def _work(self, number: int) -> int:
         from harness.runs.job import RunOptions, plan
         from harness.runs.run import execute
         from harness.store.run_store import Store
@@ -87,6 +77,7 @@ class Team:
             done = execute(job, Store(Place(folder).results))
             if not done.reused:
                 os.write(tell, f"{seed}\n".encode())
+        return 0
 
     def reap(self) -> None:
         """Takes note of those that have ended."""
@@ -129,12 +120,8 @@ def conduct(team: Team, kills: int) -> dict[str, Any]:
             warnings.append(f"{most} records were there, then {there}")
         most = max(most, there)
         time.sleep(0.02)
-    return {
-        "seconds": round(time.monotonic() - began, 1),
-        "reads": reads,
-        "kills": team.kills,
-        **judged(team, warnings),
-    }
+    seconds = round(time.monotonic() - began, 1)
+    return {"seconds": seconds, "reads": reads, "kills": team.kills, **judged(team, warnings)}
 
 
 def judged(team: Team, warnings: list[str]) -> dict[str, Any]:
@@ -194,13 +181,7 @@ def main() -> int:
         **found,
     }
     print(json.dumps(document, indent=1))
-    if asked.json:
-        asked.json.write_text(json.dumps(document, indent=1) + "\n")
-    if found["wrong"]:
-        print(f"what was left is in {folder}", file=sys.stderr)
-        return 1
-    shutil.rmtree(folder)
-    return 0
+    return conclude(document, asked.json, folder, failed=bool(found["wrong"]))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import atexit
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -137,7 +138,7 @@ def run(command: Command, place: Place, death: Death | None = None) -> End:
     counted = place.folder / "changes.txt"
     counted.unlink(missing_ok=True)
     began = time.monotonic()
-    pid = _fork(lambda: _live(command, place, None if death is None else death.change))
+    pid = fork(lambda: _live(command, place, None if death is None else death.change))
     try:
         _meet(pid, death, began)
         code = os.waitstatus_to_exitcode(_wait(pid, began))
@@ -147,7 +148,7 @@ def run(command: Command, place: Place, death: Death | None = None) -> End:
     return End(code, time.monotonic() - began, changes)
 
 
-def _fork(live: Callable[[], int]) -> int:
+def fork(live: Callable[[], int]) -> int:
     """A fork that leads `live` and ends with its code; its process id. Ctrl-C waits until it can be caught: the fork
     must never come back to what its parent was doing."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -266,13 +267,22 @@ def facts(place: Place) -> dict[str, Any]:
         "records": {_name(run.folder.path, place): _record(run.record) for run in runs},
         "lists": {_name(run.folder.path, place): _digest_table(run.folder.predictions) for run in runs},
         "events": {_name(run.folder.path, place): _lines(run.folder.log) for run in runs},
-        "grids": {_name(path, place): _timeless(json.loads(path.read_text())) for path in _grids(place)},
-        "studies": {_name(path, place): _timeless(list(map(asdict, read_trials(path)))) for path in _studies(place)},
-        "kept": {_name(path, place): _sha(path) for path in sorted((place.home / "data").glob("*/*.parquet"))},
-        "named": {_name(path, place): _sha(path) for path in sorted((place.home / "data").glob("*.json"))},
-        "raw": {_name(path, place): _sha(path) for path in sorted((place.home / "raw").rglob("[!.]*.csv"))},
-        "index": {_name(path, place): _sha(path) for path in sorted(place.folder.glob("*.index.json"))},
+        **{
+            kind: {_name(path, place): content(path) for path in sorted(place.folder.glob(pattern))}
+            for kind, (pattern, content) in CONTENTS.items()
+        },
     }
+
+
+def conclude(document: dict[str, Any], file: Path | None, folder: Path, *, failed: bool) -> int:
+    """Writes the figures of a benchmark to a file if one is named; the exit code. The folder stays for a failure."""
+    if file:
+        file.write_text(json.dumps(document, indent=1) + "\n")
+    if failed:
+        print(f"what was left is in {folder}", file=sys.stderr)
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 def differences(one: Any, other: Any, at: str = "") -> list[str]:
@@ -301,14 +311,6 @@ def _timeless(value: Any) -> Any:
     return [_timeless(below) for below in value] if isinstance(value, list) else value
 
 
-def _grids(place: Place) -> list[Path]:
-    return sorted(place.results.glob("ablations/*/*/*.json"))
-
-
-def _studies(place: Place) -> list[Path]:
-    return sorted(place.results.glob("tuning/*/*/*/trials.journal"))
-
-
 def _lines(path: Path) -> bool:
     """Whether every line of a log is a whole event."""
     return all(isinstance(json.loads(line), dict) for line in path.read_text().splitlines())
@@ -318,9 +320,20 @@ def _digest_table(path: Path) -> str:
     return hashlib.sha256(json.dumps(pq.read_table(path).to_pydict()).encode()).hexdigest()
 
 
+def _name(path: Path, place: Place) -> str:
+    return str(path.relative_to(place.folder))
+
+
 def _sha(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _name(path: Path, place: Place) -> str:
-    return str(path.relative_to(place.folder))
+# What `facts` says of files besides the runs: where they are, and what counts of their content.
+CONTENTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "grids": ("results/ablations/*/*/*.json", lambda path: _timeless(json.loads(path.read_text()))),
+    "studies": ("results/tuning/*/*/*/trials.journal", lambda path: _timeless(list(map(asdict, read_trials(path))))),
+    "kept": ("home/data/*/*.parquet", _sha),
+    "named": ("home/data/*.json", _sha),
+    "raw": ("home/raw/**/[!.]*.csv", _sha),
+    "index": ("*.index.json", _sha),
+}

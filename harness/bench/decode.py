@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from harness.bench.timing import MIN_ROUNDS, Options, Outcome, Side, paired, seconds_of
-from harness.core.environment import cache_dir
+from harness.bench.timing import MIN_ROUNDS, Options, Outcome, Side, bench_context, paired, seconds_of
 from harness.core.seeding import derive_seed, generator
 from harness.data.loading import load_dataset
 from harness.errors import InputError, unknown_name
@@ -50,7 +49,6 @@ PROMPTS = {  # `instruction`: the form and length of the released LC-Rec and EAG
     "named by their codes, in the order of time. Say which item the customer buys next, by its code.\n\n### Input:\n",
     "short": "Items this person chose, oldest first, and the one chosen next:",
 }
-Prompt = Literal["instruction", "short"]
 USERS, BATCH, BEAMS = 32, 8, 20
 REFERENCE_BATCHES, ENGINE_BATCHES = (1, 4, 16), (16, 64)  # further batch sizes for `best`
 TOLERANCE = 1e-3  # of scores
@@ -100,30 +98,8 @@ class Case:
         return PrefixTree(self.table, self.model.vocabulary, self.model.eos)
 
 
-def device() -> str:
-    """The device of benchmarks: a GPU if available."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def causal_case(
-    dataset: str, users: int, items: int | None, prompt: Prompt, layers: int | None, context: RunContext
-) -> Case:
-    """SmolLM2-135M with `layers` layers (None: all) over the histories of `users` users, of at most `items` items."""
-    requests, table = _data(dataset, users, items, context.seed)
-    model, prompt_of = language_model(table, prompt, layers, context)
-    return Case(
-        model,
-        with_grown_vocabulary(model),
-        table,
-        requests,
-        prompt_of,
-        context,
-        sum(p.numel() for p in model.body.parameters() if p.ndim == 2 and p is not model.embedding.weight),
-    )
-
-
 def language_model(
-    table: CodeTable, prompt: Prompt, layers: int | None, context: RunContext
+    table: CodeTable, prompt: str, layers: int | None, context: RunContext
 ) -> tuple[CodeLM, Callable[[np.ndarray], list[int]]]:
     """SmolLM2-135M with random rows for the codes, and the token ids of the prompt for a history of items."""
     backbone = load_backbone(EMBEDDED, layers, "pretrained", context)
@@ -133,24 +109,6 @@ def language_model(
         model.scale.mul_(SPREAD)
     lead: list[int] = list(backbone.tokenizer(PROMPTS[prompt], add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
     return model, lambda history: [*lead, *(table.flat[history] + model.vocabulary).reshape(-1).tolist()]
-
-
-def t5_case(dataset: str, users: int, items: int | None, context: RunContext) -> Case:
-    """TIGER's network with random weights, over the same histories."""
-    requests, table = _data(dataset, users, items, context.seed)
-    torch.manual_seed(derive_seed(context.seed, "bench", "t5"))
-    model = CodeT5(table.sizes).to(context.device).eval()
-    with torch.no_grad():
-        model.t5.shared.weight.mul_(SPREAD)
-    return Case(
-        model,
-        model.t5,
-        table,
-        requests,
-        lambda history: (table.flat[history] + model.vocabulary).reshape(-1).tolist(),
-        context,
-        sum(p.numel() for p in model.parameters() if p.ndim == 2),
-    )
 
 
 def _data(dataset: str, users: int, items: int | None, seed: int) -> tuple[Requests, CodeTable]:
@@ -221,16 +179,31 @@ def parse_beams(text: str) -> list[Beams]:
 
 
 def _case(options: DecodeOptions) -> Case:
-    context = RunContext(options.seed, cache_dir() / "artefacts", device())
-    dataset, users = options.dataset or "ml-100k", options.users or USERS
-    if options.model == "t5":
-        return t5_case(dataset, users, options.items, context)
-    if options.model != "smollm2":
+    """SmolLM2-135M, or TIGER's network with random weights, over histories of a data set."""
+    if options.model not in ("smollm2", "t5"):
         raise unknown_name("model", options.model, ("smollm2", "t5"), where="--model")
-    if options.prompt not in PROMPTS:
+    if options.model == "smollm2" and options.prompt not in PROMPTS:
         raise unknown_name("prompt", options.prompt, PROMPTS, where="--prompt")
-    prompt: Prompt = "short" if options.prompt == "short" else "instruction"
-    return causal_case(dataset, users, options.items, prompt, options.layers, context)
+    context = bench_context(options.seed)
+    requests, table = _data(options.dataset or "ml-100k", options.users or USERS, options.items, options.seed)
+    if options.model == "t5":
+        torch.manual_seed(derive_seed(context.seed, "bench", "t5"))
+        t5 = CodeT5(table.sizes).to(context.device).eval()
+        with torch.no_grad():
+            t5.t5.shared.weight.mul_(SPREAD)
+        weights = sum(p.numel() for p in t5.parameters() if p.ndim == 2)
+        return Case(
+            t5,
+            t5.t5,
+            table,
+            requests,
+            lambda row: (table.flat[row] + t5.vocabulary).reshape(-1).tolist(),
+            context,
+            weights,
+        )
+    model, prompt = language_model(table, options.prompt, options.layers, context)
+    weights = sum(p.numel() for p in model.body.parameters() if p.ndim == 2 and p is not model.embedding.weight)
+    return Case(model, with_grown_vocabulary(model), table, requests, prompt, context, weights)
 
 
 class _Reference:
@@ -303,20 +276,18 @@ def _inexact_modes(case: Case, beams: int, batch: int, exact: np.ndarray, refere
         ("vocabulary", "bfloat16"),
         ("level", "bfloat16"),
     )
-    return {
-        f"{normalise} {precision}": _mode(case, (normalise, precision), beams, batch, exact, reference)
-        for normalise, precision in modes
-    }
-
-
-def _mode(
-    case: Case, mode: tuple[ScoreNormalization, Precision], beams: int, batch: int, exact: np.ndarray, reference: float
-) -> dict[str, float]:
     rows = case.sample_rows(INEXACT_USERS)
-    rounds = [seconds_of(lambda: case.engine(beams, batch, *mode, users=len(rows))) for _ in range(MIN_ROUNDS)]
-    rate = len(rows) / float(np.median([seconds for seconds, _ in rounds]))
-    items, _ = rounds[-1][1]
-    return {"per_second": rate, "ratio": rate / reference, "overlap": _overlap(items, exact[rows], LISTED)}
+    entries = {}
+    for normalise, precision in modes:
+        rounds = [
+            seconds_of(lambda mode=(normalise, precision): case.engine(beams, batch, *mode, users=len(rows)))
+            for _ in range(MIN_ROUNDS)
+        ]
+        rate = len(rows) / float(np.median([seconds for seconds, _ in rounds]))
+        items, _ = rounds[-1][1]
+        overlap = _overlap(items, exact[rows])
+        entries[f"{normalise} {precision}"] = {"per_second": rate, "ratio": rate / reference, "overlap": overlap}
+    return entries
 
 
 def _beam_recall(case: Case, settings: list[Beams]) -> dict[str, Any]:
@@ -332,6 +303,6 @@ def _beam_recall(case: Case, settings: list[Beams]) -> dict[str, Any]:
     return entries
 
 
-def _overlap(items: np.ndarray, exact: np.ndarray, depth: int) -> float:
-    """Mean overlap of the top `depth` items."""
-    return float(np.mean([len(set(a[:depth]) & set(b[:depth])) / depth for a, b in zip(items, exact, strict=True)]))
+def _overlap(items: np.ndarray, exact: np.ndarray) -> float:
+    """Mean overlap of the lists."""
+    return float(np.mean([len(set(a) & set(b)) / LISTED for a, b in zip(items, exact, strict=True)]))

@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench.decode import LISTED, K, device, language_model
-from harness.bench.timing import Options, Outcome, Side, paired, seconds_of
-from harness.core.environment import cache_dir
+from harness.bench.decode import LISTED, K, language_model
+from harness.bench.timing import Options, Outcome, Side, bench_context, paired, seconds_of
 from harness.core.seeding import generator
 from harness.data.ragged import RaggedArray
 from harness.errors import InputError
@@ -99,7 +98,7 @@ def measure_trie(options: Options) -> Outcome:
     rng = generator(options.seed, "bench", "trie")
     wide, narrow = codes(items, rng), codes(FEWER_ITEMS, rng)
     build, trie = _build(wide)
-    context = RunContext(options.seed, cache_dir() / "artefacts", device())
+    context = bench_context(options.seed)
     search = _search(narrow, users, options, context)
     small = CodeTrie(narrow)
     timed = paired(

@@ -13,7 +13,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from harness.protocol.context import RunContext
 
 T = TypeVar("T")
 MIN_ROUNDS = 3  # minimal number of rounds for a median
@@ -80,6 +83,10 @@ class Paired:
             for candidate, reference in zip(self.candidate.seconds, self.reference.seconds, strict=True)
         )
 
+    def rates(self) -> dict[str, float]:
+        """Units per second of both sides."""
+        return {"ours": self.candidate.per_second, "reference": self.reference.per_second}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -134,6 +141,18 @@ def seconds_of(run: Callable[[], T]) -> tuple[float, T]:
     start_time = time.perf_counter()
     result = run()
     return time.perf_counter() - start_time, result
+
+
+def bench_context(seed: int) -> RunContext:
+    """The context of a benchmark: with the cache of runs, on a GPU if available."""
+    import torch
+
+    from harness.core.environment import cache_dir
+    from harness.protocol.context import RunContext
+
+    folder = cache_dir() / "artefacts"
+    folder.mkdir(exist_ok=True)
+    return RunContext(seed, folder, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def machine() -> dict[str, Any]:

@@ -14,14 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench.timing import Options, Outcome, Paired, Side, gemm_rate, paired
-from harness.core.environment import cache_dir
+from harness.bench.timing import Options, Outcome, Paired, Side, bench_context, gemm_rate, paired
 from harness.core.seeding import generator
 from harness.errors import InputError
 from harness.generative.models.backbone import LAYERS
 from harness.generative.models.precision import best_precision
 from harness.generative.training.trainer import keep_freed_memory
-from harness.protocol.context import RunContext
 
 SUBJECT = "eager.bench"  # imported by name, like the models of the registry
 CASES = {8: 8, 20: 4}  # items a user: number of users
@@ -33,9 +31,6 @@ LOGITS, GRADIENTS = 1e-3, 1e-4  # tolerances; that of gradients is relative
 def measure(options: Options) -> Outcome:
     """Runs the benchmark: `items` of a user (both 8 and 20 if not given), `users`, `layers`, `width`, `batch`,
     `dataset`."""
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     cases = CASES if options.items is None else {options.items: CASES.get(options.items, 4)}
     if min(cases) < 2:
         raise InputError("a user with one item has no next item", where="--items", hint="give 2 or more")
@@ -44,7 +39,7 @@ def measure(options: Options) -> Outcome:
     if options.width is not None and options.width % 32:
         raise InputError(f"{options.width} is not a multiple of 32", where="--width", hint="heads are 32 wide")
     keep_freed_memory()  # as in the training loop
-    context = RunContext(options.seed, _cache(), device)
+    context = bench_context(options.seed)
     bench = import_module(SUBJECT).TrainingBench(n_items, options.layers, options.width, context)
     entries = {items: _case(bench, rows, options) for items, rows in histories.items()}
     first = next(iter(entries))
@@ -62,12 +57,6 @@ def measure(options: Options) -> Outcome:
     same = all(part["identical"] for part in parts.values())
     checks = {name: part.pop("checks") for name, part in parts.items()}
     return Outcome("train", f"next items of users with {first} items", same, entries[first][0], settings, checks, parts)
-
-
-def _cache() -> Any:
-    folder = cache_dir() / "artefacts"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _histories(options: Options, items: int, users: int) -> list[np.ndarray]:
@@ -105,7 +94,7 @@ def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Pa
         "ratio": timed.ratio,
         "samples": work.samples,
         "tokens": work.tokens,
-        "samples_per_second": {"ours": timed.candidate.per_second, "reference": timed.reference.per_second},
+        "samples_per_second": timed.rates(),
         "operations": operations,
         "gemm_per_second": rate,
         "floor_seconds": None if rate is None else operations / rate,
@@ -116,21 +105,14 @@ def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Pa
     if best_precision(bench.device) == "bfloat16":
         half = _timed(bench.training(histories, batch, "bfloat16"), options.rounds)
         differences = _gradient_differences(*(side.gradients for side in half.results))
-        fields["bfloat16"] = {
-            "ratio": half.ratio,
-            "samples_per_second": {"ours": half.candidate.per_second, "reference": half.reference.per_second},
-            "gradients": differences,
-        }
+        fields["bfloat16"] = {"ratio": half.ratio, "samples_per_second": half.rates(), "gradients": differences}
     return timed, fields
 
 
 def _timed(work: Any, rounds: int) -> Paired:
     work.shared()  # the first pass allocates; the reference is warm from its logits
-    candidate, reference = (
-        Side("one pass a user", work.shared, work.samples),
-        Side("a sample each", work.plain, work.samples),
-    )
-    return paired(candidate, reference, rounds=rounds, warm=False)
+    shared, plain = Side("one pass a user", work.shared, work.samples), Side("a sample each", work.plain, work.samples)
+    return paired(shared, plain, rounds=rounds, warm=False)
 
 
 def _largest_difference(work: Any) -> float:

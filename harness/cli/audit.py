@@ -18,9 +18,10 @@ from harness.cli.options import (
     Protocol,
     Results,
     Sets,
+    check_metrics,
     with_reading,
 )
-from harness.cli.output import log, print_facts, print_json, print_table, reporter, stdout_kept
+from harness.cli.output import log, print_facts, print_result, print_table, reporter, stdout_kept
 from harness.data.reading import PLAIN, Reading
 
 Rankings = Annotated[
@@ -59,7 +60,8 @@ def build(
     built.written()
     entries = {**built.index.record(), **look(built.index.table, built.split.test.targets.items)}
     place = {"dataset": built.dataset.name, "protocol": built.split.protocol.name, "path": str(out)}
-    _show_index({**place, **entries}, as_json=as_json)
+    print_result({**place, **entries}, _show_index, as_json=as_json)
+    _warn(entries)
 
 
 @with_reading
@@ -84,25 +86,30 @@ def inspect(
     loaded, split = load_split(dataset, order, reading, protocol, sets)
     entries = look(CodeTable.read(file, loaded.items), split.test.targets.items)
     place = {"dataset": loaded.name, "protocol": split.protocol.name, "path": str(file)}
-    _show_index({**place, **entries, **read_provenance(file).model_dump()}, as_json=as_json)
+    print_result({**place, **entries, **read_provenance(file).model_dump()}, _show_index, as_json=as_json)
+    _warn(entries)
 
 
-def _show_index(entries: dict[str, Any], *, as_json: bool) -> None:
+def _show_index(entries: Mapping[str, Any]) -> None:
+    text = {key: value for key, value in entries.items() if not isinstance(value, (list, dict)) and value != ""}
+    print_facts({key.replace("_", " "): _text(value) for key, value in text.items()}, "index")
+    levels = [
+        {
+            **level,
+            "level": number,
+            "entropy": f"{level['entropy']:.3f}",
+            "fanout mean": f"{level['fanout']['mean']:.1f}",
+            "fanout most": level["fanout"]["most"],
+        }
+        for number, level in enumerate(entries["levels"], start=1)
+    ]
+    names = ("level", "size", "used", "entropy", "prefixes", "fanout mean", "fanout most")
+    print_table(levels, {name: "entropy (bits)" if name == "entropy" else name for name in names})
+
+
+def _warn(entries: dict[str, Any]) -> None:
     from harness.generative.item_codes import warnings
 
-    if as_json:
-        print_json(entries)
-    else:
-        text = {key: value for key, value in entries.items() if not isinstance(value, (list, dict)) and value != ""}
-        print_facts({key.replace("_", " "): _text(value) for key, value in text.items()}, "index")
-        levels = [
-            {"level": number, **level, **{f"fanout {key}": value for key, value in level["fanout"].items()}}
-            for number, level in enumerate(entries["levels"], start=1)
-        ]
-        for level in levels:
-            level["entropy"], level["fanout mean"] = f"{level['entropy']:.3f}", f"{level['fanout mean']:.1f}"
-        names = ("level", "size", "used", "entropy", "prefixes", "fanout mean", "fanout most")
-        print_table(levels, {name: "entropy (bits)" if name == "entropy" else name for name in names})
     for line in warnings(entries):
         log(f"warning: {line}")
 
@@ -152,10 +159,7 @@ def codes(
         entries["rankings"], odd = measured_codes(rankings, loaded, split, table.groups)
         for line in odd:
             log(f"{rankings.name}: {line}")
-    if as_json:
-        print_json(entries)
-    else:
-        _show_codes(entries)
+    print_result(entries, _show_codes, as_json=as_json)
 
 
 @with_reading
@@ -173,15 +177,12 @@ def card(
 
     For stored runs: harness leaderboard --columns card.
     """
-    from harness.errors import unknown_name
     from harness.evaluation.card import case_groups, data_card, group_metrics, list_measures
     from harness.evaluation.metrics import per_user
-    from harness.protocol.protocol import METRICS
     from harness.runs.api import load_split
     from harness.runs.external import settled
 
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS, where="--metric")
+    check_metrics(metric)
     loaded, split = load_split(dataset, order, reading, protocol, sets)
     groups = case_groups(split)
     entries: dict[str, Any] = {"dataset": loaded.name, "protocol": split.protocol.name, **data_card(split, groups)}
@@ -197,10 +198,7 @@ def card(
             "groups": group_metrics(values, groups, split.test.requests.clusters),
             "lists": list_measures(lists, split.train),
         }
-    if as_json:
-        print_json(entries)
-    else:
-        _show_card(entries)
+    print_result(entries, _show_card, as_json=as_json)
 
 
 @with_reading
@@ -241,10 +239,7 @@ def memory(
     mark = (loaded.name, loaded.fingerprint)
     path = write_memory_probe(results, mark, {**entries, "backbone": backbone, "seed": seed})
     log(f"stored in {path}")
-    if as_json:
-        print_json(entries)
-    else:
-        _show_memory(entries)
+    print_result(entries, _show_memory, as_json=as_json)
 
 
 def _show_memory(entries: Mapping[str, Any]) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from harness.bench.timing import Options, Outcome
 from harness.cli.options import AsJson, MaybeDataset
 from harness.cli.output import log, print_json, print_table, stdout_kept
-
-if TYPE_CHECKING:
-    from harness.bench.timing import Options, Outcome
 
 Users = Annotated[int | None, typer.Option("--users", min=1, help="Number of users.", show_default="by benchmark")]
 Items = Annotated[int | None, typer.Option("--items", min=1, help="Items a user (index, trie: of the catalogue).")]
@@ -51,20 +49,9 @@ def decode(
     with stdout_kept():
         from harness.bench.decode import DecodeOptions
 
-    decode_options = DecodeOptions(
-        dataset,
-        users,
-        items,
-        layers,
-        batch,
-        rounds,
-        seed,
-        settings=beams,
-        model=model,
-        prompt=prompt,
-        best=best,
-    )
-    _measure("decode", decode_options, as_json)
+    positional = (dataset, users, items, layers, batch, rounds, seed)
+    options = DecodeOptions(*positional, settings=beams, model=model, prompt=prompt, best=best)
+    _measure("decode", options, as_json)
 
 
 def train(
@@ -84,15 +71,11 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """All next items of a user in one pass against one sample a next item, sorted by length."""
-    from harness.bench.timing import Options
-
     _measure("train", Options(dataset, users, items, layers, batch, rounds, seed, width), as_json)
 
 
 def index(items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False) -> None:
     """Balanced k-means trees against the algorithm one point at a time."""
-    from harness.bench.timing import Options
-
     _measure("index", Options(items=items, rounds=rounds, seed=seed), as_json)
 
 
@@ -100,8 +83,6 @@ def metrics(
     users: Users = None, items: Items = None, rounds: Rounds = 3, seed: Seed = 1, as_json: AsJson = False
 ) -> None:
     """Metrics by ranx's array functions against its dictionaries."""
-    from harness.bench.timing import Options
-
     _measure("metrics", Options(users=users, items=items, rounds=rounds, seed=seed), as_json)
 
 
@@ -114,8 +95,6 @@ def trie(
     as_json: AsJson = False,
 ) -> None:
     """Search over a million items against ten thousand."""
-    from harness.bench.timing import Options
-
     _measure("trie", Options(users=users, items=items, layers=layers, rounds=rounds, seed=seed), as_json)
 
 
@@ -159,16 +138,8 @@ def _measure(name: str, options: Options, as_json: bool) -> None:
         rows = [{"side": side, **document[side]} for side in ("ours", "reference")]
         for row in rows:
             row |= {"median_seconds": f"{row['median_seconds']:.3f}", "per_second": f"{row['per_second']:.2f}"}
-        print_table(
-            rows,
-            {
-                "side": "",
-                "name": "implementation",
-                "units": document["unit"],
-                "median_seconds": "seconds",
-                "per_second": "a second",
-            },
-        )
+        heads = {"side": "", "name": "implementation", "units": document["unit"]}
+        print_table(rows, {**heads, "median_seconds": "seconds", "per_second": "a second"})
         print(f"ratio {document['ratio']:.2f}, results {'identical' if outcome.identical else 'DIFFERENT'}")
     if not outcome.identical:
         log(f"harness: the two sides of bench {name} gave different results: {document['checks']}")

@@ -16,9 +16,10 @@ from harness.cli.options import (
     OutputFolder,
     Protocol,
     Sets,
+    conflict,
     with_reading,
 )
-from harness.cli.output import log, print_json, print_plain, print_table
+from harness.cli.output import counted, log, print_json, print_plain, print_table, reporter
 from harness.data.reading import BAD_LINES, PLAIN, Reading
 from harness.errors import InputError
 
@@ -60,23 +61,15 @@ def bring(
     """Register a data set from a folder or a file as `-d NAME`."""
     from harness.data.loading import import_folder
 
-    stored_dataset, dataset = import_folder(folder, name, order or "time", reading, tie_seed=tie_seed, repeat=again)
+    kept, dataset = import_folder(folder, name, order or "time", reading, tie_seed=tie_seed, repeat=again)
     for line in dataset.notes:
         log(line)
     if as_json:
-        counts = {
-            key: getattr(stored_dataset, key) for key in ("name", "fingerprint", "users", "items", "interactions")
-        }
+        counts = {key: getattr(kept, key) for key in ("name", "fingerprint", "users", "items", "interactions")}
         print_json({**counts, "order": dataset.order, "lost": dict(dataset.lost), "notes": list(dataset.notes)})
     else:
-        size = (
-            f"{stored_dataset.users:,} users, {stored_dataset.items:,} items, {stored_dataset.interactions:,} "
-            f"interactions"
-        )
-        print(
-            f"{stored_dataset.name}: {size}, fingerprint {stored_dataset.fingerprint}; "
-            f"use it as -d {stored_dataset.name}"
-        )
+        size = f"{kept.users:,} users, {kept.items:,} items, {kept.interactions:,} interactions"
+        print(f"{kept.name}: {size}, fingerprint {kept.fingerprint}; use it as -d {kept.name}")
 
 
 @with_reading
@@ -97,22 +90,18 @@ def send(
 ) -> None:
     """Write a data set in another layout, with a list of what it cannot hold; or its split, for external models."""
     if (layout is None) != split:
-        raise InputError(
-            "nothing to write",
-            where="--layout",
-            hint="give --layout NAME, or --split alone",
-            code="conflicting-options",
-        )
+        raise conflict("nothing to write", where="--layout", hint="give --layout NAME, or --split alone")
     if split:
-        _send_split(dataset, output, (order or "time", reading), (protocol, tuple(sets or ())), as_json=as_json)
+        from harness.runs.external import PAGE, export_split
+
+        entries = export_split(dataset, output, order or "time", reading, (protocol, tuple(sets or ())))
+        if as_json:
+            print_json(entries)
+        else:
+            print(f"written to {output}; {output / PAGE} shows how to rank with it")
         return
     if protocol is not None or sets:
-        raise InputError(
-            "a layout has no split",
-            where="--protocol",
-            hint="remove it, or use --split",
-            code="conflicting-options",
-        )
+        raise conflict("a layout has no split", where="--protocol", hint="remove it, or use --split")
     assert layout is not None
     from harness.data.export import export
     from harness.data.loading import load_dataset
@@ -127,23 +116,6 @@ def send(
     else:
         config = f"the same fingerprint, {loaded.fingerprint}" if done.exact else "another fingerprint, as stated above"
         print(f"written to {done.folder}; read back it has {config}")
-
-
-def _send_split(
-    dataset: str,
-    output: Path,
-    names: tuple[str, Reading],
-    rules: tuple[str | None, tuple[str, ...]],
-    *,
-    as_json: bool,
-) -> None:
-    from harness.runs.external import PAGE, export_split
-
-    entries = export_split(dataset, output, *names, rules)
-    if as_json:
-        print_json(entries)
-    else:
-        print(f"written to {output}; {output / PAGE} shows how to rank with it")
 
 
 def prepare(
@@ -162,7 +134,6 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Build a data set from its public raw files and register it as `-d NAME`."""
-    from harness.cli.output import reporter
     from harness.data.raw.prepare import Request
     from harness.data.raw.prepare import prepare as build
 
@@ -182,9 +153,10 @@ def prepare(
 def _print(done: Prepared, story: Mapping[str, Any]) -> None:
     columns = {"step": story["title"], "users": "users", "items": "items", "interactions": "interactions"}
     print_table(story["steps"], columns)
-    if story["published"]:
+    if published := story["published"]:
         columns = {"what": "", "here": "here", "published": "published", "difference": "difference", "source": "by"}
-        print_table([_published_row(line) for line in story["published"]], columns)
+        rows = [{**row, "difference": f"{row['difference']:+,}" if row["difference"] else "none"} for row in published]
+        print_table(rows, columns)
     else:
         print_plain("No published figures are known for this data set.")
     for file, message in story["checksums"].items():
@@ -196,14 +168,10 @@ def _print(done: Prepared, story: Mapping[str, Any]) -> None:
     print_plain(f"{done.kept.name} {done.kept.fingerprint}: {state}; use it with -d {done.kept.name}")
 
 
-def _published_row(line: Mapping[str, Any]) -> dict[str, Any]:
-    difference = line["difference"]
-    return {**line, "difference": f"{difference:+,}" if difference else "none"}
-
-
 @with_reading
 def stats(dataset: DatasetArgument, order: Order = None, reading: Reading = PLAIN, as_json: AsJson = False) -> None:
     """Counts, first and last date, density, length distribution, text coverage."""
+    from harness.core.config_files import flatten
     from harness.data.loading import load_dataset
     from harness.data.statistics import describe
 
@@ -212,7 +180,7 @@ def stats(dataset: DatasetArgument, order: Order = None, reading: Reading = PLAI
         print_json(document)
         return
     notes = document.pop("notes")
-    facts = [(name, _shown(value)) for name, value in _flat("", document).items()]
+    facts = [(name.replace(".", " "), _shown(value)) for name, value in flatten(document).items()]
     facts += [("" if number else "notes", note) for number, note in enumerate(notes)]
     print_table([{"what": name, "value": value} for name, value in facts], {"what": "", "value": dataset})
 
@@ -245,39 +213,26 @@ def verify(
     """Check fingerprints, split rules and leakage; exit code 2 if a check fails or a leak is detected."""
     from harness.runs.dataset_check import inspect
 
-    dataset_report = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()), reading)
-    for line in dataset_report.dataset.notes:
+    found = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()), reading)
+    for line in found.dataset.notes:
         log(line)
     if as_json:
-        print_json(dataset_report.document())
+        print_json(found.document())
     else:
-        rules = [{**asdict(entry), "name": RULES.get(entry.name, entry.name)} for entry in dataset_report.checks]
+        rules = [{**asdict(entry), "name": RULES.get(entry.name, entry.name)} for entry in found.checks]
         print_table(rules, {"name": "rule", "ok": "holds", "detail": "found"})
-        if dataset_report.audit is not None:
-            rows = [asdict(entry) for entry in dataset_report.audit.findings]
+        if found.audit is not None:
+            rows = [asdict(entry) for entry in found.audit.findings]
             print_table(rows, {"name": "finding", "count": "count", "total": "of", "alarm": "alarm", "detail": ""})
-            values = [{"count": count, "what": reason} for reason, count in dataset_report.audit.lost.items()]
+            values = [{"count": count, "what": reason} for reason, count in found.audit.lost.items()]
             if values:
                 print_table(values, {"count": "count", "what": "lost or not evaluated"})
-    if dataset_report.broken:
-        message = (
-            f"{len(dataset_report.broken)} of {len(dataset_report.checks)} rules are broken "
-            f"({', '.join(dataset_report.broken)})"
-        )
+    if found.broken:
+        message = f"{len(found.broken)} of {len(found.checks)} rules are broken ({', '.join(found.broken)})"
         raise InputError(message, where=dataset, hint="the table has the values", code="check-failed")
-    if dataset_report.alarms:
-        leaks = "1 leak" if len(dataset_report.alarms) == 1 else f"{len(dataset_report.alarms)} leaks"
-        raise InputError(
-            f"the audit found {leaks}: {'; '.join(dataset_report.alarms)}", where=dataset, code="check-failed"
-        )
-
-
-def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix} {key}".strip()
-        flat.update(_flat(name, value) if isinstance(value, Mapping) else {name: value})
-    return flat
+    if found.alarms:
+        message = f"the audit found {counted(len(found.alarms), 'leak')}: {'; '.join(found.alarms)}"
+        raise InputError(message, where=dataset, code="check-failed")
 
 
 def _shown(value: Any) -> Any:

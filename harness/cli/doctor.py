@@ -5,25 +5,23 @@ this machine can run and how to install what is missing, `harness prefetch` down
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from harness.cli.options import AsJson, MaybeDataset, Order, Profile, Sets, with_reading
-from harness.cli.output import print_facts, print_json, print_rows, print_table
+from harness.cli.output import print_facts, print_json, print_rows, print_table, reporter
 from harness.core.environment import OFFLINE_VARIABLE, offline, trusted
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
-
-if TYPE_CHECKING:
-    from harness.registry import ModelEntry
+from harness.registry import ModelEntry, model_entries, model_entry
 
 LIBRARIES = "recbole:NAME is any other sequential model of RecBole, rectools:NAME any transformer of RecTools"
 # Files of a model repository that loaders read; no pickles.
 PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
-MODEL_KEYS = ("backbone.name", "semantic.encoder")
+MODEL_KEYS = (("backbone", "name"), ("semantic", "encoder"))
 
 
 @with_reading
@@ -49,10 +47,8 @@ def doctor(
         return
     machine = {**entries["machine"], **{f"device {device['name']}": device["detail"] for device in entries["devices"]}}
     print_facts(machine, "machine")
-    print_table(
-        entries["packages"],
-        {"name": "package", "needed": "needed", "version": "version", "ok": "ok", "hint": "hint"},
-    )
+    heads = {"name": "package", "needed": "needed", "version": "version", "ok": "ok", "hint": "hint"}
+    print_table(entries["packages"], heads)
     for kind in ("datasets", "backbones"):
         print_table(entries[kind], {"name": kind, "ok": "ready", "hint": "hint"})
     if needed is not None:
@@ -101,22 +97,16 @@ def prefetch(
     print_rows(rows, ("kind", "name", "path"), as_json=as_json)
 
 
-def _model_names(models: list[str] | tuple[()], profile: str | None, sets: tuple[str, ...]) -> Iterator[str]:
+def _model_names(models: Sequence[str], profile: str | None, sets: tuple[str, ...]) -> Iterator[str]:
     """Backbones and encoders in the models' settings. Raises `InputError` for invalid settings."""
-    from harness.registry import model_entry
     from harness.runs.config import ConfigFile, resolve
 
     for model in models:
-        settings = resolve(model_entry(model), profile or "auto", ConfigFile(), sets)
-        yield from _named_in(settings.model.model_dump(mode="json"))
-
-
-def _named_in(settings: Mapping[str, Any]) -> Iterator[str]:
-    for key in MODEL_KEYS:
-        section, _, field = key.partition(".")
-        name = (settings.get(section) or {}).get(field)
-        if isinstance(name, str):
-            yield name
+        settings = resolve(model_entry(model), profile or "auto", ConfigFile(), sets).model.model_dump(mode="json")
+        for section, field in MODEL_KEYS:
+            name = (settings.get(section) or {}).get(field)
+            if isinstance(name, str):
+                yield name
 
 
 def _download_model(name: str) -> dict[str, str]:
@@ -139,7 +129,6 @@ def _download_model(name: str) -> dict[str, str]:
 def _download_dataset(name: str) -> dict[str, str]:
     """One data set; a public one is downloaded and prepared unless it is ready, a folder or file needs no download.
     Raises `InputError`."""
-    from harness.cli.output import reporter
     from harness.data.catalog import catalogue_entries, catalogue_entry
     from harness.data.raw.prepare import Request, prepare
 
@@ -158,7 +147,6 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """List all registered models; or the settings of one: defaults, meaning, values in profiles."""
-    from harness.registry import model_entries, model_entry
 
     if name is not None:
         _describe(model_entry(name), as_json)
@@ -210,9 +198,8 @@ def datasets(as_json: AsJson = False) -> None:
     """List all registered data sets."""
     from harness.data.catalog import catalogue_entries
 
-    rows: list[dict[str, Any]] = []
-    for entry in catalogue_entries().values():
-        keys = ("name", "description", "source", "licence", "users", "items", "interactions")
-        rows.append({**{key: getattr(entry, key) for key in keys}, "ready": entry.ready()})
-    keys = ("name", "ready", "users", "items", "interactions", "licence", "source")
-    print_rows(rows, keys, as_json=as_json)
+    keys = ("name", "description", "source", "licence", "users", "items", "interactions")
+    entries = catalogue_entries().values()
+    rows = [{**{key: getattr(entry, key) for key in keys}, "ready": entry.ready()} for entry in entries]
+    shown = ("name", "ready", "users", "items", "interactions", "licence", "source")
+    print_rows(rows, shown, as_json=as_json)

@@ -5,8 +5,7 @@ tune`: searches settings on the validation cases, and optionally runs the best.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,19 +26,21 @@ from harness.cli.options import (
     Results,
     Sets,
     Track,
+    check_metrics,
     check_output,
+    conflict,
     numbers,
     with_reading,
 )
-from harness.cli.output import counted, log, print_json, print_report, print_table, stdout_kept
+from harness.cli.output import counted, log, print_json, print_report, print_summary, print_table, reporter, stdout_kept
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
+from harness.registry import model_entry
+from harness.reports.tables import Report, check_format
 
 if TYPE_CHECKING:
     from harness.experiments.ablation import Ablation
-    from harness.experiments.scheduler import Executor
     from harness.experiments.tuning import Study
-    from harness.reports.tables import Report
     from harness.runs.run import Finished
 
 SHOWN = ("ndcg@10", "recall@10")
@@ -90,34 +91,29 @@ def ablate(
     Each run equals that of `harness run`: stored runs are reused.
     """
     from harness.experiments.ablation import ablation
+    from harness.experiments.api import executor
     from harness.experiments.grid import seed_grid
     from harness.experiments.scheduler import run_grid
-    from harness.registry import model_entry
     from harness.runs.job import RunOptions
     from harness.store.run_store import Store
 
     form = "json" if as_json else form
-    _check(form, metric)
+    check_format(form)
+    check_metrics(metric)
     check_output(output)
     if workers is not None and scheduler is not None:
-        raise InputError(
-            "--workers and --scheduler exclude each other",
-            hint="remove one of them",
-            code="conflicting-options",
-        )
+        raise conflict("--workers and --scheduler exclude each other", hint="remove one of them")
     if factor is not None and grid is not None:
-        raise InputError(
-            "--factor and --grid are two plans of runs", hint="leave one of them out", code="conflicting-options"
-        )
+        raise conflict("--factor and --grid are two plans of runs", hint="leave one of them out")
     every = (*numbers(seeds), *(seed or ()))
     values = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
     options = RunOptions(dataset, profile, every, *values, reading=reading, elsewhere=scheduler is not None)
-    with stdout_kept(), _executor(workers, None if plan else scheduler) as executor:
+    with stdout_kept(), executor(workers, None if plan else scheduler, reporter, log) as started:
         rows = grid if factor is None else seed_grid(factor, model_entry(model), every)
         under_way = ablation(model, rows, options, Store(results))
         _announce_grid(under_way, fresh=fresh)
         if not plan:
-            run_grid(under_way, executor, fresh=fresh, note=log)
+            run_grid(under_way, started, fresh=fresh, note=log)
             log(f"runs and failures are listed in {under_way.path}")
     if not plan:
         print_report(_table(under_way, metric) if factor is None else _variance(under_way, metric), form, output)
@@ -125,42 +121,16 @@ def ablate(
         print_json(under_way.document(under_way.slots))
 
 
-@contextmanager
-def _executor(workers: int | None, scheduler: str | None) -> Iterator[Executor]:
-    from harness.cli.output import reporter
-    from harness.experiments.scheduler import ProcessExecutor, SerialExecutor
-
-    if scheduler is None:
-        yield SerialExecutor(reporter, log) if workers in (None, 1) else ProcessExecutor(workers, log)
-        return
-    from harness.experiments.dask_cluster import connected
-
-    with connected(scheduler, log) as cluster:
-        yield cluster
-
-
-def _check(form: str, metric: str) -> None:
-    from harness.errors import unknown_name
-    from harness.protocol.protocol import METRICS
-    from harness.reports.tables import check_format
-
-    check_format(form)
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS, where="--metric")
-
-
 def _announce_grid(under_way: Ablation, *, fresh: bool) -> None:
     """Prints the planned runs on stderr, with their state in the store."""
     fields = {"complete": "is there", "unfinished": "to be continued", "new": "to be made", "waits": "after the base"}
-    grid, counts = under_way.grid, dict.fromkeys(fields, 0)
+    grid = under_way.grid
     log(f"{grid.name}: {grid.about}" if grid.about else grid.name)
     for cell in grid.cells:
         slots = [slot for slot in under_way.slots if slot.cell == cell.name]
         states = [f"seed {slot.seed} {'to be made again' if fresh else fields[slot.state]}" for slot in slots]
-        for slot in slots:
-            counts[slot.state] += 1
         log(f"  {cell.name}: {cell.text() or 'no changes'} ({', '.join(states)})")
-    current = 0 if fresh else counts["complete"]
+    current = 0 if fresh else sum(slot.state == "complete" for slot in under_way.slots)
     log(f"{counted(len(under_way.slots), 'run')} on {under_way.dataset.name}, {current} of them stored")
 
 
@@ -241,18 +211,13 @@ def tune(
     The same command resumes after an interruption, and continues with more trials. The best settings are written to a
     file for `harness run MODEL --config`, whose record then has the tuning effort.
     """
-    from harness.cli.output import reporter
     from harness.experiments.tuning import Search, alone, conduct, study
     from harness.runs.job import RunOptions
+    from harness.runs.run import execute
     from harness.store.run_store import Store
 
     if seeds is not None and not run:
-        raise InputError(
-            "are for the runs with the best settings",
-            where="--seeds",
-            hint="add --run, or use --seed",
-            code="conflicting-options",
-        )
+        raise conflict("are for the runs with the best settings", where="--seeds", hint="add --run, or use --seed")
     items = numbers(seeds)
     values = () if seed is None else (seed,)
     options = RunOptions(dataset, profile, values, tuple(sets or ()), config, device, protocol, order, reading=reading)
@@ -262,7 +227,12 @@ def tune(
         with alone(current_study, lambda: log(f"another process works on {current_study.path}; waiting"), fresh=fresh):
             _announce_study(current_study)
             conduct(current_study, reporter, log)
-        done = _runs(current_study, items, fresh=fresh) if run else []
+        done = []
+        if run:
+            best = current_study.best_job()
+            for number in items or (best.seed,):
+                with reporter() as bars:
+                    done.append(execute(replace(best, seed=number), store, fresh=fresh, reporter=bars, note=log))
     _conclude(current_study, done, as_json=as_json)
 
 
@@ -275,21 +245,7 @@ def _announce_study(study: Study) -> None:
     log(f"{counted(study.search.trials, 'trial')}, {min(present, study.search.trials)} of them stored")
 
 
-def _runs(study: Study, seeds: tuple[int, ...], *, fresh: bool) -> list[Finished]:
-    from dataclasses import replace
-
-    from harness.cli.output import reporter
-    from harness.runs.run import execute
-
-    best, done = study.best_job(), []
-    for seed in seeds or (best.seed,):
-        with reporter() as bar_reporter:
-            done.append(execute(replace(best, seed=seed), study.store, fresh=fresh, reporter=bar_reporter, note=log))
-    return done
-
-
 def _conclude(study: Study, done: list[Finished], *, as_json: bool) -> None:
-    from harness.cli.output import print_summary
     from harness.experiments.grid import short_names
 
     document = {**study.document(), "path": str(study.path), "best_config": str(study.best_config)}

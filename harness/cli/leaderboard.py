@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,13 +20,17 @@ from harness.cli.options import (
     OutputFile,
     Protocol,
     Results,
+    bad_selection,
+    check_metrics,
     check_output,
+    existing,
 )
 from harness.cli.output import log, print_report, write_output
+from harness.reports.tables import Report, check_format
 
 if TYPE_CHECKING:
     from harness.protocol.predictions import Predictions
-    from harness.reports.leaderboard import Board, Row
+    from harness.reports.leaderboard import Row
     from harness.store.run_store import Store, StoredRun
 
 
@@ -71,7 +75,6 @@ def leaderboard(
     as_json: AsJson = False,
 ) -> None:
     """Print all stored runs, best first: mean ± standard deviation over seeds."""
-    from harness.errors import unknown_name
     from harness.protocol.protocol import MAIN_METRIC, METRICS
     from harness.reports import formats
     from harness.reports.extra_columns import with_card, with_memory
@@ -79,7 +82,8 @@ def leaderboard(
     from harness.reports.leaderboard import select
     from harness.reports.published import published_boards
     from harness.reports.selecting import Selection, check_metric, select_rows, selection
-    from harness.reports.tables import check_format
+    from harness.runs.config import protocol_sets, resolve_protocol
+    from harness.store.record import read_tie_report
     from harness.store.run_store import Store, gc_disabled
 
     form = check_format("json" if as_json else form)
@@ -88,19 +92,21 @@ def leaderboard(
     metric = check_metric(metric or next(iter(current_selection.metrics), MAIN_METRIC))
     by = metric if metric in METRICS else MAIN_METRIC  # others are computed for the selected rows only
     if protocols:
-        if metric != by:
-            raise unknown_name("metric", metric, METRICS, where="--metric")
+        check_metrics(metric)
         _protocols(Store(results), dataset, metric, form, output)
         return
     sets = formats.check_columns(columns)
-    expected = _known(protocol)
+    expected = None if protocol is None else resolve_protocol(protocol_sets(protocol)).name
     store = Store(results)
     with gc_disabled():
         named = bool(current_selection.runs)
         every = published_boards(store, dataset, by) if published else select(store, dataset, by, every=named)
     boards = [board for board in every if expected in (None, board.protocol.name) or board.published_only]
-    location = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
-    boards = [replace(board, ties=tie_report_of(store, board) or {}) for board in boards]
+    location = existing(dataset)
+    boards = [
+        replace(board, ties=read_tie_report(store.root, board.dataset.name, board.protocol.fingerprint) or {})
+        for board in boards
+    ]
     if current_selection != Selection() or metric != by:
         boards = select_rows(boards, current_selection, metric, location, _deeper(location))
     if test or (test is None and dataset is not None):
@@ -141,22 +147,6 @@ def _commanded(row: Row) -> Row:
     from harness.runs.job import command_of
 
     return replace(row, command=command_of(row.runs)) if row.runs else row
-
-
-def tie_report_of(store: Store, board: Board) -> dict[str, Any] | None:
-    """The stored result of `harness verify --tie-seeds` for the board's data set and split."""
-    from harness.store.record import read_tie_report
-
-    return read_tie_report(store.root, board.dataset.name, board.protocol.fingerprint)
-
-
-def _known(protocol: str | None) -> str | None:
-    """The full name of a protocol."""
-    if protocol is None:
-        return None
-    from harness.runs.config import protocol_sets, resolve_protocol
-
-    return resolve_protocol(protocol_sets(protocol)).name
 
 
 def _protocols(store: Store, dataset: str | None, metric: str, form: str, output: Path | None) -> None:
@@ -220,29 +210,17 @@ def compare(
 
     With --published one run is enough; nothing is tested against published rows.
     """
-    from harness.errors import InputError, unknown_name
-    from harness.protocol.protocol import METRICS
     from harness.reports import comparison, published_gap
     from harness.reports.selection import choose
-    from harness.reports.tables import Report, check_format
     from harness.store.run_store import Store
 
     form = check_format("json" if as_json else form)
     metrics = tuple(dict.fromkeys(metric or comparison.METRICS_SHOWN))
-    for name in metrics:
-        if name not in METRICS:
-            raise unknown_name("metric", name, METRICS, where="--metric")
+    check_metrics(*metrics)
     if len(runs) < 2 and not published:
-        raise InputError(
-            "a single run cannot be compared",
-            where="RUN",
-            hint="name two or more, or add --published",
-            code="bad-selection",
-        )
+        raise bad_selection("a single run cannot be compared", where="RUN", hint="name two or more, or add --published")
     if form == "csv" and published:
-        raise InputError(
-            "csv has the differences between runs only", where="--format", hint="--format json", code="bad-selection"
-        )
+        raise bad_selection("csv has the differences between runs only", where="--format", hint="--format json")
     check_output(output)
     store = Store(results)
     sides = choose(store, runs, dataset)

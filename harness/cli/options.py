@@ -8,14 +8,14 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from harness.data.reading import BAD_LINES, Reading
-from harness.errors import InputError
+from harness.errors import InputError, unknown_name
 
 WHICH = "A registered name, or a folder or file with data."
 RESULTS = Path("results")
@@ -61,6 +61,10 @@ OutputFolder = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", hel
 Fresh = Annotated[bool, typer.Option("--fresh/--resume", help="Repeat complete runs, or resume interrupted ones.")]
 PANEL = "Reading data"
 
+# Errors of two options that exclude each other, and of a selection of runs that cannot be used.
+conflict = partial(InputError, code="conflicting-options")
+bad_selection = partial(InputError, code="bad-selection")
+
 
 def numbers(text: str | None) -> tuple[int, ...]:
     """Parses `--seeds 1,2,3`; () for None."""
@@ -72,6 +76,20 @@ def numbers(text: str | None) -> tuple[int, ...]:
         raise InputError(
             f"{text!r} is not a list of integers", where="--seeds", hint="write 1,2,3", code="bad-setting"
         ) from error
+
+
+def check_metrics(*names: str) -> None:
+    """Raises `InputError` for the first of `--metric` that is none of the protocol's."""
+    from harness.protocol.protocol import METRICS
+
+    for name in names:
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS, where="--metric")
+
+
+def existing(dataset: str | None) -> str | None:
+    """The value of `-d` if it is a folder or a file, where a stored run's data set may be read; None for a name."""
+    return dataset if dataset is not None and Path(dataset).expanduser().exists() else None
 
 
 def check_new_folder(path: Path) -> None:
@@ -111,31 +129,6 @@ def expanded(value: Any) -> Any:
     return [expanded(each) for each in value] if isinstance(value, list) else value
 
 
-Columns = Annotated[
-    str | None,
-    typer.Option(
-        "--columns",
-        metavar="user=NAME,item=NAME,…",
-        help="Names of the columns user, item, timestamp, rating, title, …; numbers without a header.",
-        rich_help_panel=PANEL,
-    ),
-]
-Core = Annotated[
-    int | None,
-    typer.Option("--core", min=1, metavar="K", help="K-core: --min-user K --min-item K.", rich_help_panel=PANEL),
-]
-MinUser = Annotated[
-    int | None,
-    typer.Option("--min-user", min=0, metavar="N", help="Drop users with fewer interactions.", rich_help_panel=PANEL),
-]
-MinItem = Annotated[
-    int | None,
-    typer.Option("--min-item", min=0, metavar="N", help="Drop items with fewer interactions.", rich_help_panel=PANEL),
-]
-MinRating = Annotated[
-    float | None,
-    typer.Option("--min-rating", metavar="R", help="Drop interactions with lower ratings.", rich_help_panel=PANEL),
-]
 BadLines = Annotated[
     float | None,
     typer.Option(
@@ -146,12 +139,24 @@ BadLines = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+
+
+def _reading(kind: type, name: str, metavar: str, about: str, least: int | None = None) -> Any:
+    option = typer.Option(name, metavar=metavar, help=about, min=least, rich_help_panel=PANEL)
+    return Annotated[kind | None, option]
+
+
 OPTIONS: dict[str, Any] = {
-    "columns": Columns,
-    "core": Core,
-    "min_user": MinUser,
-    "min_item": MinItem,
-    "min_rating": MinRating,
+    "columns": _reading(
+        str,
+        "--columns",
+        "user=NAME,item=NAME,…",
+        "Names of the columns user, item, timestamp, rating, title, …; numbers without a header.",
+    ),
+    "core": _reading(int, "--core", "K", "K-core: --min-user K --min-item K.", 1),
+    "min_user": _reading(int, "--min-user", "N", "Drop users with fewer interactions.", 0),
+    "min_item": _reading(int, "--min-item", "N", "Drop items with fewer interactions.", 0),
+    "min_rating": _reading(float, "--min-rating", "R", "Drop interactions with lower ratings."),
     "bad_lines": BadLines,
 }
 
@@ -160,14 +165,11 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
     """Replaces the parameter `reading` of a command by these options."""
     signature = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
-    parameters = []
-    for parameter in signature.parameters.values():
-        if parameter.name == "reading":
-            parameters += [
-                parameter.replace(name=name, annotation=kind, default=None) for name, kind in OPTIONS.items()
-            ]
-        else:
-            parameters.append(parameter.replace(annotation=hints[parameter.name]))
+    parameters = [given.replace(annotation=hints[given.name]) for given in signature.parameters.values()]
+    place = [given.name for given in parameters].index("reading")
+    parameters[place : place + 1] = [
+        parameters[place].replace(name=name, annotation=kind, default=None) for name, kind in OPTIONS.items()
+    ]
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
@@ -177,5 +179,5 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
 
     del run.__wrapped__  # Typer would use the original signature
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__annotations__ = {given.name: given.annotation for given in parameters}
     return run

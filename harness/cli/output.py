@@ -13,23 +13,22 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from harness.core import files
 from harness.core.environment import switch
 from harness.core.files import NO_ROOM
 from harness.errors import AbortedByMain, InputError, PeerLost, escape_control
+from harness.reports.tables import Report, sheets_drawn
 from harness.runs.devices import first_here, place
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from harness.reports.tables import Report
     from harness.runs.run import Finished
     from harness.store.run_store import Store
 
@@ -75,6 +74,14 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
         print_table(rows, columns)
 
 
+def print_result(result: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as_json: bool) -> None:
+    """A result as a JSON document, or by the function that prints its tables."""
+    if as_json:
+        print_json(result)
+    else:
+        show(result)
+
+
 def print_facts(facts: Mapping[str, Any], title: str) -> None:
     """Names and values as a table under a title; numbers are left-aligned."""
     texts = [{"what": name, "value": _text(value)} for name, value in facts.items()]
@@ -117,8 +124,6 @@ def write_output(path: Path, text: str) -> None:
 
 def print_report(report: Report, form: str, output: Path | None) -> None:
     """A report in a format, on stdout or in the file of `-o`; tables are fitted to the terminal."""
-    from harness.reports.tables import sheets_drawn
-
     if output is not None:
         write_output(output, report.text(form))
     elif form == "json":
@@ -268,12 +273,6 @@ def _traceback_location(error: Exception) -> str:
 class PlainReporter:
     """A `Reporter` that writes complete lines: for files, pipes and continuous integration."""
 
-    def __enter__(self) -> PlainReporter:
-        return self
-
-    def __exit__(self, *items: object) -> None:
-        pass
-
     def open(self, name: str, total: int | None) -> PlainStage:
         return PlainStage(name, total)
 
@@ -315,29 +314,9 @@ class PlainStage:
 class BarReporter:
     """A `Reporter` with rich bars: steps, elapsed and remaining time, values of the stage."""
 
-    def __enter__(self) -> BarReporter:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Remaining
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            Remaining(),
-            TextColumn("{task.fields[shown]}", style="dim"),
-        )
-        self._progress: Progress = Progress(*columns, console=Console(stderr=True), speed_estimate_period=120)
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._done: list[Any] = []
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def open(self, name: str, total: int | None) -> BarStage:
         return BarStage(self._progress, name, total)
@@ -373,9 +352,20 @@ class BarStage:
         return time.monotonic() - self._began
 
 
-def reporter() -> BarReporter | PlainReporter:
-    """The reporter for this terminal; a context manager."""
-    return BarReporter() if sys.stderr.isatty() else PlainReporter()
+@contextmanager
+def reporter() -> Iterator[BarReporter | PlainReporter]:
+    """The reporter for this terminal."""
+    if not sys.stderr.isatty():
+        yield PlainReporter()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    start, end = TextColumn("{task.description}"), TextColumn("{task.fields[shown]}", style="dim")
+    columns = (start, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), Remaining(), end)
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as progress:
+        yield BarReporter(progress)
 
 
 def values(text: dict[str, Any]) -> str:

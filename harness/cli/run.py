@@ -25,7 +25,7 @@ from harness.cli.options import (
     Track,
     with_reading,
 )
-from harness.cli.output import log, print_json, print_table, stdout_kept
+from harness.cli.output import log, print_json, print_summary, print_table, reporter, stdout_kept
 from harness.data.reading import PLAIN, Reading
 from harness.errors import quote
 
@@ -70,7 +70,6 @@ def run(
     A stored run is returned, an interrupted one is resumed. The default data set is ml-100k. Under torchrun or
     accelerate launch, EAGER-LLM, LC-Rec and TIGER distribute the work over all processes.
     """
-    from harness.cli.output import print_summary, reporter
     from harness.experiments.subprocess_run import stop_at_eof, superseded
     from harness.protocol.context import SINGLE_PROCESS, run_on_all
     from harness.runs.distributed import joined, placed
@@ -142,7 +141,6 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate external rankings under the same protocol, and store them as a run."""
-    from harness.cli.output import print_summary
     from harness.runs.external import evaluate as measure
     from harness.runs.job import RunOptions
     from harness.store.run_store import Store
@@ -169,7 +167,6 @@ def ensemble(
     as_json: AsJson = False,
 ) -> None:
     """Fuse the test lists of stored runs by reciprocal rank, and store the result as a row of its own."""
-    from harness.cli.output import print_summary
     from harness.reports.per_user import measured
     from harness.reports.selection import check_comparable, choose
     from harness.runs.external import ensemble as fuse

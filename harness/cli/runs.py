@@ -23,12 +23,16 @@ from harness.cli.options import (
     Results,
     RunName,
     Sets,
+    bad_selection,
     check_new_folder,
+    conflict,
+    existing,
     with_reading,
 )
 from harness.cli.output import counted, log, print_json, print_plain, print_table, stdout_kept
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError, unknown_name
+from harness.registry import model_entries
 
 if TYPE_CHECKING:
     from harness.runs.recommending import Question
@@ -78,21 +82,15 @@ def remove_runs(
     entries = _chosen(_entries(results, dataset), runs, results)
     if running := [entry for entry in entries if entry.state == "running"]:
         hint = "wait until it is complete, or end that process"
-        raise InputError(
-            f"{running[0].run_id} is being executed by a process",
-            where=str(running[0].path),
-            hint=hint,
-            code="bad-selection",
+        raise bad_selection(
+            f"{running[0].run_id} is being executed by a process", where=str(running[0].path), hint=hint
         )
     for entry in entries:
         log(f"{entry.run_id}: {entry.model} on {entry.dataset}, {entry.state}, {_size(entry.size)}")
     if not yes:
         if not sys.stdin.isatty():
-            raise InputError(
-                f"removing {counted(len(entries), 'run')} needs a confirmation",
-                where="RUN",
-                hint="add --yes",
-                code="bad-selection",
+            raise bad_selection(
+                f"removing {counted(len(entries), 'run')} needs a confirmation", where="RUN", hint="add --yes"
             )
         typer.confirm(f"remove {counted(len(entries), 'run')} permanently?", abort=True, err=True)
     for entry in entries:
@@ -124,9 +122,7 @@ def _chosen(selected_entries: Sequence[Entry], requested: Sequence[str], results
             entries = [entry for entry in selected_entries if text and entry.run_id.startswith(text)]
             if len(entries) > 1:
                 message = f"{text!r} begins the ids of {len(entries)} runs"
-                raise InputError(
-                    message, where="RUN", hint="give more of it; harness runs list shows them", code="bad-selection"
-                )
+                raise bad_selection(message, where="RUN", hint="give more of it; harness runs list shows them")
         if not entries:
             names = {name for entry in selected_entries for name in (entry.run_id, entry.model)}
             raise unknown_name("run", text, names, where=str(results))
@@ -197,9 +193,8 @@ def recommend(
 
     question = _question(history, user, file)
     stored = choose_one(Store(results), run, dataset)
-    location = dataset if dataset is not None and Path(dataset).expanduser().exists() else None
     with stdout_kept():
-        lists = ask(restore(stored, device, data=location), question, k, unseen=unseen)
+        lists = ask(restore(stored, device, data=existing(dataset)), question, k, unseen=unseen)
     record = stored.record
     if as_json:
         fields = {"run_id": record.run_id, "model": record.model, "dataset": record.dataset.name, "k": k}
@@ -214,11 +209,10 @@ def _question(history: str | None, user: str | None, file: Path | None) -> Quest
     from harness.runs.recommending import Question, histories_of, history_of
 
     if sum(option is not None for option in (history, user, file)) != 1:
-        raise InputError(
+        raise conflict(
             "give exactly one of --history, --user and --file",
             where="RUN",
             hint="add --history A,B,C, --user U or --file F",
-            code="conflicting-options",
         )
     if user is not None:
         return Question(user=user)
@@ -263,7 +257,6 @@ def export(
 
     AutoModelForCausalLM and AutoTokenizer load it without this package.
     """
-    from harness.registry import model_entries
     from harness.reports.selection import choose_one
     from harness.runs.recommending import restore
     from harness.store.run_store import Store
@@ -274,11 +267,10 @@ def export(
     name = stored.record.model
     if not hasattr(model_entries()[name].load() if name in model_entries() else None, "export"):
         exportable = sorted(each for each, entry in model_entries().items() if hasattr(entry.load(), "export"))
-        raise InputError(
+        raise bad_selection(
             f"{name} is not a language model and cannot be exported",
             where="RUN",
             hint=f"choose {' or '.join(exportable)}",
-            code="bad-selection",
         )
     with stdout_kept():
         restored = restore(stored)

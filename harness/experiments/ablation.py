@@ -198,15 +198,12 @@ def _jobs(
     except InputError as error:
         message = (error.where or "").removeprefix("--set ")
         if message in cell_sets:
-            raise InputError(
-                error.what, where=f"{grid.where}, {cell.name}: {message}", hint=error.hint, code=error.code
-            ) from error
-        if message in grid.settings and message not in options.sets:
-            raise InputError(
-                error.what, where=f"{grid.where}, settings: {message}", hint=error.hint, code=error.code
-            ) from error
-        if cell_sets and not error.where:
-            raise InputError(
-                error.what, where=f"{grid.where}, {cell.name}", hint=error.hint, code=error.code
-            ) from error
-        raise
+            location = f"{cell.name}: {message}"
+        elif message in grid.settings and message not in options.sets:
+            location = f"settings: {message}"
+        elif cell_sets and not error.where:
+            location = cell.name
+        else:
+            raise
+        where = f"{grid.where}, {location}"
+        raise InputError(error.what, where=where, hint=error.hint, code=error.code) from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.experiments.ablation import ablation
-from harness.experiments.scheduler import Executor, ProcessExecutor, SerialExecutor, run_grid
+from harness.experiments.scheduler import Executor, Note, ProcessExecutor, SerialExecutor, run_grid
 from harness.experiments.tuning import Search, Study, alone, conduct, study
 from harness.protocol.context import Reporter, SilentReporter
 from harness.protocol.protocol import MAIN_METRIC
@@ -37,9 +38,9 @@ def ablate(
 
     value = Options.of("ablate", options)
     run_options = value.run_options(dataset, elsewhere=scheduler is not None)
-    with _executor(value.reporter, workers, scheduler) as executor:
+    with executor(workers, scheduler, lambda: nullcontext(value.reporter or SilentReporter()), _silent) as started:
         current = ablation(model, None if grid is None else str(grid), run_options, value.store)
-        run_grid(current, executor, fresh=value.fresh)
+        run_grid(current, started, fresh=value.fresh)
     changes = {variant.name: variant.text() for variant in current.grid.cells}
     rows = []
     for grid_run in current.slots:
@@ -52,14 +53,15 @@ def ablate(
     return pd.DataFrame(rows)
 
 
-def _executor(reporter: Reporter | None, workers: int, scheduler: str | None) -> AbstractContextManager[Executor]:
+def executor(
+    workers: int | None, scheduler: str | None, reporter: Callable[[], AbstractContextManager[Reporter]], note: Note
+) -> AbstractContextManager[Executor]:
+    """The Dask cluster at `scheduler`, else `workers` processes, else (1 or None) this process with `reporter`."""
     if scheduler is not None:
         from harness.experiments.dask_cluster import connected
 
-        return connected(scheduler, _silent)
-    if workers == 1:
-        return nullcontext(SerialExecutor(lambda: nullcontext(reporter or SilentReporter()), _silent))
-    return nullcontext(ProcessExecutor(workers, _silent))
+        return connected(scheduler, note)
+    return nullcontext(SerialExecutor(reporter, note) if workers in (None, 1) else ProcessExecutor(workers, note))
 
 
 def tune(

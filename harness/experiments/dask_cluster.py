@@ -276,8 +276,6 @@ class Cluster:
 @contextmanager
 def _marked(folders: tuple[Path, ...]) -> Iterator[list[str]]:
     """A new file in each folder, locked by this process for the block, for `incompatibility`."""
-    from filelock import FileLock
-
     with ExitStack() as stack:
         marks = []
         for folder in folders:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -26,6 +25,7 @@ from harness.data.dataset import Dataset
 from harness.errors import InputError, unknown_name
 from harness.evaluation.metrics import compute_metrics
 from harness.experiments.grid import line
+from harness.experiments.subprocess_run import RunOutcome
 from harness.experiments.trials import FIRST, Space, Trial, append_trial, read_space, read_trials, suggest, version
 from harness.protocol.context import Reporter
 from harness.protocol.protocol import METRICS
@@ -159,9 +159,8 @@ class Study:
             message = (error.where or "").removeprefix("--set ")
             if message not in sets:
                 raise
-            raise InputError(
-                error.what, where=f"{self.space.where}: {message}", hint=error.hint, code=error.code
-            ) from error
+            where = f"{self.space.where}: {message}"
+            raise InputError(error.what, where=where, hint=error.hint, code=error.code) from error
         return job
 
     def best_job(self) -> Job:
@@ -212,9 +211,8 @@ class Study:
     def next_values(self) -> dict[str, Any]:
         """The changes of the next trial."""
         attempted = [(t.values, self.value(t) if t.state == "complete" else None) for t in self.trials]
-        return suggest(self.space, attempted, self.base.seed) if attempted else self._unchanged()
-
-    def _unchanged(self) -> dict[str, Any]:
+        if attempted:
+            return suggest(self.space, attempted, self.base.seed)
         return {p.key: value for p in self.space.parameters if (value := value_of(self.base, p.key)) is not None}
 
     def attempt(self, reporter: Callable[[], AbstractContextManager[Reporter]]) -> Trial:
@@ -240,10 +238,8 @@ class Study:
             with reporter() as current_reporter:
                 metrics = attempt(job, self.split, folder, current_reporter)
         except Exception as error:
-            refused = isinstance(error, InputError)
-            reason = str(error) if refused else f"{type(error).__name__}: {' '.join(str(error).split())}"
-            trace = "" if refused else traceback.format_exc()
-            return Trial(number, values, mark, "failed", {}, seconds(folder), reason, trace)
+            outcome = RunOutcome.of(error)
+            return Trial(number, values, mark, "failed", {}, seconds(folder), outcome.reason, outcome.trace)
         return Trial(number, values, mark, "complete", metrics, seconds(folder))
 
 

@@ -33,7 +33,8 @@ def steps(reporter: Any, clock: list[float], seconds: float) -> None:
 
 
 def test_plain_lines(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with PlainReporter() as reporter:
+    with output.reporter() as reporter:
+        assert isinstance(reporter, PlainReporter)
         steps(reporter, clock, 15.0)
         steps(reporter, clock, 0.1)
     assert capsys.readouterr().err.splitlines() == [
