@@ -145,9 +145,9 @@ def _commanded(row: Row) -> Row:
 
 def tie_report_of(store: Store, board: Board) -> dict[str, Any] | None:
     """The stored result of `harness verify --tie-seeds` for the board's data set and split."""
-    from harness.store.record import read_tie_report
+    from harness.store.record import read_document, tie_file
 
-    return read_tie_report(store.root, board.dataset.name, board.protocol.fingerprint)
+    return read_document(tie_file(store.root, board.dataset.name, board.protocol.fingerprint), "models")
 
 
 def _known(protocol: str | None) -> str | None:

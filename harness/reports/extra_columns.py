@@ -35,7 +35,7 @@ from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import Measured, measured
 from harness.reports.tables import ReportTable, text_table
 from harness.reports.values import DIGITS, metric_text
-from harness.store.record import read_memory_probe
+from harness.store.record import memory_file, read_document
 
 STAGES = ("reinforced", "annealed", "aligned", "before")  # a run's last stage is shown
 BEFORE = "before"
@@ -131,7 +131,7 @@ def _probe(board: Board, row: Row, root: Path) -> dict[str, Any]:
     name = str(backbone["name"])
     if backbone.get("weights") == "random" or name in ("random-llama", "tiny-random"):
         return {"status": RANDOM}
-    probe = read_memory_probe(root, (board.dataset.name, board.dataset.fingerprint), name)
+    probe = read_document(memory_file(root, (board.dataset.name, board.dataset.fingerprint), name), "ids")
     return {"status": NOT_MEASURED} if probe is None else probe
 
 

@@ -333,47 +333,25 @@ def _positions(path: Path, kind: str, raw: list[str], names: Sequence[str]) -> n
 
 
 def memory_file(root: Path, dataset: tuple[str, str], backbone: str) -> Path:
-    """Where the probe lies, or would lie; `dataset` is its name and its fingerprint, `backbone` the setting
+    """Where a result of `memory_probe` lies; `dataset` is its name and its fingerprint, `backbone` the setting
     `backbone.name`."""
     name, content = dataset
     return root / "memory" / f"{folder_name('data set', name)}-{fingerprint(content, backbone)}.json"
 
 
-def write_memory_probe(root: Path, dataset: tuple[str, str], probe: dict[str, Any]) -> Path:
-    """Stores a result of `memory_probe`; a newer one takes the place of an older one. Raises `InputError` where that is
-    not possible."""
-    path = memory_file(root, dataset, probe["backbone"])
-    return _write_json(path, {**probe, "fingerprint": dataset[1]})
-
-
-def read_memory_probe(root: Path, dataset: tuple[str, str], backbone: str) -> dict[str, Any] | None:
-    """The stored probe; None where there is none, or none that can be read."""
-    return _read_json(memory_file(root, dataset, backbone), "ids")
-
-
 def tie_file(root: Path, dataset: str, fingerprint: str) -> Path:
-    """Where the report of a data set under the protocol of that split fingerprint lies, or would lie."""
+    """Where the `tie_report` of a data set under the protocol of that split fingerprint lies."""
     return root / "ties" / f"{folder_name('data set', dataset)}-{fingerprint}.json"
 
 
-def write_tie_report(root: Path, report: dict[str, Any]) -> Path:
-    """Stores a report of `harness.runs.dataset_check.tie_report`. Raises `InputError` where that is not possible."""
-    return _write_json(tie_file(root, report["dataset"], report["protocol_fingerprint"]), report)
-
-
-def read_tie_report(root: Path, dataset: str, fingerprint: str) -> dict[str, Any] | None:
-    """The stored report; None where there is none, or none that can be read."""
-    return _read_json(tie_file(root, dataset, fingerprint), "models")
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> Path:
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Stores the result of an audit beside the runs, in place of an older one. Raises `InputError`."""
     content = orjson.dumps(document, option=orjson.OPT_INDENT_2)
     write_result_file(path, lambda temporary: temporary.write_bytes(content))
-    return path
 
 
-def _read_json(path: Path, key: str) -> dict[str, Any] | None:
-    """The object in a file; None where there is none, or none with that key."""
+def read_document(path: Path, key: str) -> dict[str, Any] | None:
+    """The stored result of an audit; None where there is none, or none with that key."""
     try:
         document = orjson.loads(path.read_bytes())
     except (OSError, ValueError):

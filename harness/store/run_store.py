@@ -59,41 +59,18 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """The files of one run."""
+    """The files of one run. `checkpoint` is the state of an interrupted one, to resume it, and removed when it is
+    complete; `model` the fitted model, as `Recommender.load` takes it."""
 
-    path: Path
-
-    @property
-    def result(self) -> Path:
-        return self.path / "result.json"
-
-    @property
-    def predictions(self) -> Path:
-        return self.path / "predictions.parquet"
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.jsonl"
-
-    @property
-    def checkpoint(self) -> Path:
-        """State of an interrupted run, to resume it; removed when the run is complete."""
-        return self.path / "checkpoint"
-
-    def clear(self) -> None:
-        """Removes the checkpoint of a complete run: a kill may have come before its process did."""
-        shutil.rmtree(self.checkpoint, ignore_errors=True)
-
-    @property
-    def model(self) -> Path:
-        """The fitted model, as `Recommender.load` takes it."""
-        return self.path / "model"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.result = path / RECORD
+        self.predictions = path / "predictions.parquet"
+        self.config = path / "config.yaml"
+        self.log = path / "log.jsonl"
+        self.checkpoint = path / "checkpoint"
+        self.model = path / "model"
 
 
 @dataclass(frozen=True)
@@ -183,8 +160,8 @@ class Reservation:
             sync_tree(self.folder.path)
             record = add_checksums(record, self.folder.path)
         write_result_text(self.folder.result, _text(record))
-        self.folder.clear()
-        if self.folder != self.final:
+        shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
+        if self.folder.path != self.final.path:
             _replace(self.folder.path, self.final.path)
         return StoredRun(record, self.final)
 
@@ -323,7 +300,7 @@ def _recover(final: RunFolder) -> None:
         _replace(run_folder.path, final.path)
     shutil.rmtree(run_folder.path, ignore_errors=True)
     if final.result.exists():
-        final.clear()
+        shutil.rmtree(final.checkpoint, ignore_errors=True)
     if final.path.exists():
         remove_stale_temp_files(final.path)
 
