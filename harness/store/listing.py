@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -66,10 +67,8 @@ def _size(folder: Path) -> int:
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
-            try:
+            with suppress(OSError):  # a file of a run that is being made
                 total += os.lstat(os.path.join(place, name)).st_size
-            except OSError:  # a file of a run that is being made
-                continue
     return total
 
 

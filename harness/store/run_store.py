@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from glob import escape
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ RECORD = "result.json"
 FILES = ("predictions.parquet",)  # with checksums; `config.yaml` may get the effort of a later study
 
 
-def add_checksums(record: Record, folder: Path) -> Record:
-    """The record with the checksums of the run's files and of itself. Raises `OSError`."""
-    entries = {name: file_sha256(folder / name) for name in FILES if (folder / name).is_file()}
-    return record.model_copy(update={"seal": {**entries, RECORD: _of_document(record.document())}})
+def _write_record(record: Record, folder: RunFolder) -> Record:
+    """Writes the record with the checksums of the run's files and of itself; returns it as written."""
+    with writing_results(folder.path):
+        entries = {name: file_sha256(folder.path / name) for name in FILES if (folder.path / name).is_file()}
+    record = record.model_copy(update={"seal": {**entries, RECORD: _of_document(record.document())}})
+    write_result_text(folder.result, json.dumps(record.document(), indent=2, ensure_ascii=False) + "\n")
+    return record
 
 
 def _of_document(document: dict[str, Any]) -> str:
@@ -59,9 +63,12 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
 
 
+@dataclass(init=False)
 class RunFolder:
     """The files of one run. `checkpoint` is the state of an interrupted one, to resume it, and removed when it is
     complete; `model` the fitted model, as `Recommender.load` takes it."""
+
+    path: Path
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -158,18 +165,15 @@ class Reservation:
             raise HarnessError(f"another machine has taken over {self.final.path}: this process stood still too long")
         with writing_results(self.folder.path):
             sync_tree(self.folder.path)
-            record = add_checksums(record, self.folder.path)
-        write_result_text(self.folder.result, _text(record))
+        record = _write_record(record, self.folder)
         shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
-        if self.folder.path != self.final.path:
+        if self.folder != self.final:
             _replace(self.folder.path, self.final.path)
         return StoredRun(record, self.final)
 
     def update_record(self, record: Record) -> Record:
         """Replaces the stored record of the same measurements in one step; returns it as stored."""
-        record = add_checksums(record, self.final.path)
-        write_result_text(self.final.result, _text(record))
-        return record
+        return _write_record(record, self.final)
 
     def discard(self) -> None:
         """Removes the unfinished folder where it has no checkpoint to resume from."""
@@ -241,9 +245,7 @@ def with_longest_lists(runs: Sequence[StoredRun]) -> list[StoredRun]:
     if len(set(depths)) < 2:
         return list(runs)
     keys = [_measured_alike(run.record) for run in runs]
-    longest: dict[tuple[object, ...], int] = {}
-    for key, depth in zip(keys, depths, strict=True):
-        longest[key] = max(depth, longest.get(key, 0))
+    longest = dict(sorted(zip(keys, depths, strict=True), key=itemgetter(1)))  # of equal keys the last one stays
     return [run for run, key, depth in zip(runs, keys, depths, strict=True) if depth == longest[key]]
 
 
@@ -263,10 +265,6 @@ def gc_disabled() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _text(record: Record) -> str:
-    return json.dumps(record.document(), indent=2, ensure_ascii=False) + "\n"
 
 
 def beside(path: Path, suffix: str) -> Path:
