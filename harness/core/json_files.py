@@ -33,10 +33,10 @@ BINARY = {  # first bytes of files that are no text
     GZIP: "gzipped twice: unpack it once",
 }
 REFETCH = "download the file again"
-MAX_DECOMPRESSED_BYTES, MAX_RATIO = (
-    1 << 26,
-    100,
-)  # decompressed bytes allowed for any file; for larger ones, maximal compression ratio
+REWRITE = "write the file again"
+REFILL = "write the data to it again"
+MAX_DECOMPRESSED_BYTES = 1 << 26  # allowed for any file
+MAX_RATIO = 100  # of larger files: maximal compression ratio
 SMALL = 1 << 20  # maximal bytes of a file written by hand: a configuration, a grid, a search space
 
 
@@ -67,7 +67,7 @@ def read_text(path: Path, max_bytes: int | None = None) -> str:
         kind = next((f"it is {kind}" for start, kind in BINARY.items() if raw.startswith(start)), hint)
         raise InputError("not UTF-8 text", where=f"{path} line {line}", hint=kind, code="unreadable-file") from error
     if not text.strip():
-        raise InputError("the file is empty", where=str(path), hint="write the data to it again", code="empty-data")
+        raise InputError("the file is empty", where=str(path), hint=REFILL, code="empty-data")
     return text
 
 
@@ -171,13 +171,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in the file, which must not be empty."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise InputError(
-            "the top level must be a JSON object", where=str(path), hint='begin with {"id": …}', code="bad-file"
-        )
+        message, hint = "the top level must be a JSON object", 'begin with {"id": …}'
+        raise InputError(message, where=str(path), hint=hint, code="bad-file")
     if not value:
-        raise InputError(
-            "the JSON object is empty", where=str(path), hint="write the data to it again", code="empty-data"
-        )
+        raise InputError("the JSON object is empty", where=str(path), hint=REFILL, code="empty-data")
     return value
 
 
@@ -190,12 +187,8 @@ def parse_json(text: str, location: str) -> Any:
         if len(entries) != len(pairs):
             names: set[str] = set()
             key = next(key for key, _ in pairs if key in names or names.add(key))
-            raise InputError(
-                f"key {key!r} is repeated",
-                where=_place(location, text, key),
-                hint="keep one of the two",
-                code="duplicate",
-            )
+            place = _place(location, text, key)
+            raise InputError(f"key {key!r} is repeated", where=place, hint="keep one of the two", code="duplicate")
         return entries
 
     try:
@@ -204,23 +197,15 @@ def parse_json(text: str, location: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         place = f"{location} line {error.lineno} column {error.colno}"
-        raise InputError(
-            f"not JSON ({error.msg})", where=place, hint="write the file again", code="bad-file"
-        ) from error
+        raise InputError(f"not JSON ({error.msg})", where=place, hint=REWRITE, code="bad-file") from error
     except RecursionError as error:
         raise InputError("JSON nested too deeply", where=location, code="bad-file") from error
     except UnicodeEncodeError as error:
         half = error.object[error.start : error.start + 1]
-        raise InputError(
-            f"{half!r} is a lone surrogate",
-            where=location,
-            hint="write the file again as UTF-8",
-            code="unreadable-file",
-        ) from error
+        message, hint = f"{half!r} is a lone surrogate", f"{REWRITE} as UTF-8"
+        raise InputError(message, where=location, hint=hint, code="unreadable-file") from error
     except ValueError as error:  # Python parses no integer of more than 4,300 digits
-        raise InputError(
-            "a number is too long", where=location, hint="write the file again", code="bad-file"
-        ) from error
+        raise InputError("a number is too long", where=location, hint=REWRITE, code="bad-file") from error
     return value
 
 
