@@ -120,16 +120,11 @@ def unknown_name(
     >>> str(unknown_name("model", "markow", ["markov", "mostpop"]))
     "unknown model 'markow'; did you mean markov?"
     """
-    names = sorted(registered)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else _known(names)
+    names, hint = sorted(registered), ""
+    if near := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+        hint = f"did you mean {' or '.join(near)}?"
+    elif names:
+        more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
+        hint = f"known: {', '.join(names[:SHOWN])}{more}"
     message = f"{hint} {otherwise or ''}".strip() if hint else (otherwise or "").strip("()")
     return InputError(f"unknown {kind} {name!r}", where=where, hint=message or None, code="unknown-name")
-
-
-def _known(names: list[str]) -> str:
-    """The first of `names`, for a hint."""
-    if not names:
-        return ""
-    more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
-    return f"known: {', '.join(names[:SHOWN])}{more}"

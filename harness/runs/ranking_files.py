@@ -32,6 +32,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     SCORE: ("score", "scores", "prediction", "pred", "similarity", "logit"),
     RANK: ("rank", "position"),
 }
+ROLES = {normalized(name): role for role, names in ALIASES.items() for name in names}
 # Of a file that has neither a score nor a rank by those names.
 FALLBACK_ALIASES = {
     SCORE: ("rating", "predicted_rating", "predicted_score", "relevance", "probability", "prob", "confidence", "est"),
@@ -98,8 +99,7 @@ def _role(name: str) -> str:
     >>> _role("user_id:token"), _role(" Item "), _role("price")
     ('user', 'item', '')
     """
-    plain = normalized(name)
-    return next((role for role, names in ALIASES.items() if plain in map(normalized, names)), "")
+    return ROLES.get(normalized(name), "")
 
 
 def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple[str, ...]]:
