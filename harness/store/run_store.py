@@ -79,6 +79,10 @@ class RunFolder:
         self.checkpoint = path / "checkpoint"
         self.model = path / "model"
 
+    def clear(self) -> None:
+        """Removes the checkpoint of a complete run: a kill may have come before its process did."""
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+
 
 @dataclass(frozen=True)
 class StoredRun:
@@ -166,7 +170,7 @@ class Reservation:
         with writing_results(self.folder.path):
             sync_tree(self.folder.path)
         record = _write_record(record, self.folder)
-        shutil.rmtree(self.folder.checkpoint, ignore_errors=True)
+        self.folder.clear()
         if self.folder != self.final:
             _replace(self.folder.path, self.final.path)
         return StoredRun(record, self.final)
@@ -298,7 +302,7 @@ def _recover(final: RunFolder) -> None:
         _replace(run_folder.path, final.path)
     shutil.rmtree(run_folder.path, ignore_errors=True)
     if final.result.exists():
-        shutil.rmtree(final.checkpoint, ignore_errors=True)
+        final.clear()
     if final.path.exists():
         remove_stale_temp_files(final.path)
 
