@@ -239,18 +239,16 @@ class Tracking:
         final = {f"{fold}/{name}": value for fold, values in folds.items() for name, value in values.items()}
         costs = record.cost.model_dump()
         final |= {f"cost/{name}": float(value) for name, value in costs.items() if _is_number(value)}
+        self.close(final)
+
+    def close(self, final: Mapping[str, float] | None = None) -> None:
+        """Closes the logs, with the final metrics of a complete run."""
         for name, (tracker, _) in list(self._open.items()):
             with self._dropped_on_error(name):
                 tracker.finish(final)
                 del self._open[name]
-                self._save(name, {**self._state[name], "complete": True})
-
-    def close(self) -> None:
-        """Closes the logs of an interrupted run."""
-        for name, (tracker, _) in list(self._open.items()):
-            with self._dropped_on_error(name):
-                del self._open[name]
-                tracker.finish()
+                if final is not None:
+                    self._save(name, {**self._state[name], "complete": True})
 
     def _begin(self, spec: TrackerSpec, past: Sequence[Event]) -> None:
         state = self._state.get(spec.name, {})
@@ -319,6 +317,4 @@ def _read_state(path: Path) -> dict[str, dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if not isinstance(content, dict):
-        return {}
-    return {name: state for name, state in content.items() if isinstance(state, dict)}
+    return content if isinstance(content, dict) else {}
