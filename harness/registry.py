@@ -299,9 +299,7 @@ def _of_file(name: str) -> ModelEntry:
     path, attribute = file_parts(name)
     target, (stem, _, _) = f"{path}:{attribute}", model_name(name).partition(":")
     if stem in LIBRARIES or stem in ("model", "dataset", "protocol"):
-        raise InputError(
-            f"a file may not be named {path.name}", where=str(path), hint="rename it: the name has a meaning"
-        )
+        raise InputError(f"a file may not be named {path.name}", where=path, hint="rename it: the name has a meaning")
     result = class_in_file(target, Recommender)
     description = (result.__doc__ or "").strip().partition("\n")[0]
     needs = tuple(getattr(result, "needs", ()))

@@ -139,8 +139,8 @@ def _sound(manifest: Path, key: Key) -> dict[str, Any]:
         path = manifest.parent / name
         try:
             if sha256_of(path) != digest:
-                raise InputError("corrupt: its SHA-256 does not match", where=str(path), code="wrong-checksum")
+                raise InputError("corrupt: its SHA-256 does not match", where=path, code="wrong-checksum")
         except OSError as error:
             message = f"corrupt: cannot be read ({error.strerror})"
-            raise InputError(message, where=str(path), code="wrong-checksum") from error
+            raise InputError(message, where=path, code="wrong-checksum") from error
     return document["details"]

@@ -82,9 +82,9 @@ def load_split(
 def check_writable(path: Path) -> None:
     """Raises `InputError` if no file can be written at `path`; called before any computation."""
     if path.is_dir():
-        raise InputError("the path is a folder", where=str(path), hint="name a file in it")
+        raise InputError("the path is a folder", where=path, hint="name a file in it")
     if not path.parent.is_dir():
-        raise InputError("no such folder", where=str(path.parent), hint="create it first")
+        raise InputError("no such folder", where=path.parent, hint="create it first")
 
 
 @dataclass(frozen=True)

@@ -119,24 +119,24 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     effort = _effort(content.pop(TUNING, None), f"{path}, {TUNING}")
     file_model = content.get("model")
     if isinstance(file_model, str) and file_model != entry.name:
-        raise InputError(f"the file is for model {file_model!r}, not {entry.name!r}", where=str(path))
+        raise InputError(f"the file is for model {file_model!r}, not {entry.name!r}", where=path)
     if entry.former_section and entry.former_section in content:
         content[_current(entry.former_section, entry, str(path))] = content.pop(entry.former_section)
     literals = (*TOP_KEYS, *_sections(entry))
     for key in content:
         if key not in literals:
-            raise unknown_name("section", key, literals, where=str(path))
+            raise unknown_name("section", key, literals, where=path)
     top = {key: content.pop(key) for key in TOP_KEYS if key in content}
     kinds: dict[str, type] = {**dict.fromkeys(TOP_KEYS, str), "seed": int, "data": dict}
     for key, value in top.items():
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             expected = {int: "an integer", dict: "a mapping"}.get(kinds[key], "text")
-            raise InputError(f"{key} is {value!r}, expected {expected}", where=str(path))
+            raise InputError(f"{key} is {value!r}, expected {expected}", where=path)
     if isinstance(dataset := top.get("dataset"), str):
         top["dataset"] = config_files.relative_to_file(dataset, path)
     for section, values in content.items():
         if not isinstance(values, dict):
-            raise InputError(f"section {section!r} is {values!r}, expected a mapping", where=str(path))
+            raise InputError(f"section {section!r} is {values!r}, expected a mapping", where=path)
     return ConfigFile(path, top, content, effort)
 
 

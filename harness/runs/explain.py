@@ -78,7 +78,7 @@ def _data(job: Job, dataset: Dataset, split: Split) -> Step:
 def _files(paths: Sequence[Path]) -> Iterator[Step]:
     for path in paths:
         if not path.is_file():
-            raise InputError("no such file", where=str(path), hint="check the path")
+            raise InputError("no such file", where=path, hint="check the path")
         digest = sha256_of(path)
         yield Step(f"file {path.name}", "reused", "given by the user", digest[:16], str(path), {"sha256": digest})
 

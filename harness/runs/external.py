@@ -84,7 +84,7 @@ def evaluate(
             if claim.stored.record.details.get("lists") != content:
                 raise InputError(
                     f"seed {seed} of {name!r} is already stored with other rankings",
-                    where=str(claim.final.path),
+                    where=claim.final.path,
                     hint="choose another --seed or --name, or remove that folder",
                 )
             _warn(claim.stored.record, note)

@@ -186,7 +186,7 @@ def _digest(path: Path) -> str:
     try:
         return file_sha256(path)[:16]
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=str(path), hint="check the path") from error
+        raise InputError(f"cannot be read ({error.strerror})", where=path, hint="check the path") from error
 
 
 def located(dataset: str) -> str:

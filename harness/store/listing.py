@@ -80,7 +80,7 @@ def remove(entry: Entry) -> None:
 
     def refuse() -> NoReturn:
         hint = "wait until it is complete, or end that process first"
-        raise InputError(f"{entry.run_id} is being made by a process", where=str(entry.path), hint=hint)
+        raise InputError(f"{entry.run_id} is being made by a process", where=entry.path, hint=hint)
 
     with acquire_lock(beside(entry.path, "lock"), refuse, RESULTS_HINT), writing_results(entry.path):
         RunFolder(entry.path).result.unlink(missing_ok=True)

@@ -313,14 +313,14 @@ def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> 
     kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_string, pa.types.is_floating)
     for column, is_valid in zip(COLUMNS, kinds, strict=True):
         if column not in table.column_names or not is_valid(table[column].type) or table[column].null_count:
-            raise InputError(f"no whole column {column!r} of predictions", where=str(path), hint=AGAIN)
+            raise InputError(f"no whole column {column!r} of predictions", where=path, hint=AGAIN)
     rows = _positions(path, "user", table["user"].to_pylist(), users)
     listed = _positions(path, "item", table["item"].to_pylist(), items)
     place = table["rank"].to_numpy().astype(np.int64) - 1
     if len(place) and not 0 <= place.min() <= place.max() < DEEPEST:
-        raise InputError(f"ranks are not 1 to {DEEPEST}", where=str(path), hint=AGAIN)
+        raise InputError(f"ranks are not 1 to {DEEPEST}", where=path, hint=AGAIN)
     if len(np.unique(rows * DEEPEST + place)) < len(place):
-        raise InputError("a user has two items of one rank", where=str(path), hint=AGAIN)
+        raise InputError("a user has two items of one rank", where=path, hint=AGAIN)
     return Predictions.of_entries(np.arange(len(users)), (rows, place), listed, table["score"].to_numpy())
 
 
@@ -329,7 +329,7 @@ def _positions(path: Path, kind: str, raw: list[str], names: Sequence[str]) -> n
     try:
         return np.array([index_of[name] for name in raw], dtype=np.int64)
     except KeyError as error:
-        raise InputError(f"unknown {kind} {error.args[0]!r}", where=str(path)) from error
+        raise InputError(f"unknown {kind} {error.args[0]!r}", where=path) from error
 
 
 def memory_file(root: Path, dataset: tuple[str, str], backbone: str) -> Path:
