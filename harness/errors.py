@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -61,9 +62,9 @@ class InputError(HarnessError):
     code: Code = "invalid-input"
 
     def __init__(
-        self, what: str, *, where: str | None = None, hint: str | None = None, code: Code | None = None
+        self, what: str, *, where: str | Path | None = None, hint: str | None = None, code: Code | None = None
     ) -> None:
-        what, where, hint = truncate(what), where and truncate(where), hint and truncate(hint, 3 * MAX_QUOTED)
+        what, where, hint = truncate(what), where and truncate(str(where)), hint and truncate(hint, 3 * MAX_QUOTED)
         self.what, self.where, self.hint = what, where, hint
         self.code = code or type(self).code
         line = f"{where}: {what}" if where else what
@@ -112,7 +113,7 @@ class AbortedByMain(HarnessError):
 
 
 def unknown_name(
-    kind: str, name: str, registered: Iterable[str], *, where: str | None = None, otherwise: str | None = None
+    kind: str, name: str, registered: Iterable[str], *, where: str | Path | None = None, otherwise: str | None = None
 ) -> InputError:
     """The error for a name that is not registered. Its hint lists the closest registered names, or the first
     `SHOWN` where none is close, followed by `otherwise`.
@@ -120,16 +121,11 @@ def unknown_name(
     >>> str(unknown_name("model", "markow", ["markov", "mostpop"]))
     "unknown model 'markow'; did you mean markov?"
     """
-    names = sorted(registered)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else _known(names)
+    names, hint = sorted(registered), ""
+    if near := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+        hint = f"did you mean {' or '.join(near)}?"
+    elif names:
+        more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
+        hint = f"known: {', '.join(names[:SHOWN])}{more}"
     message = f"{hint} {otherwise or ''}".strip() if hint else (otherwise or "").strip("()")
     return InputError(f"unknown {kind} {name!r}", where=where, hint=message or None, code="unknown-name")
-
-
-def _known(names: list[str]) -> str:
-    """The first of `names`, for a hint."""
-    if not names:
-        return ""
-    more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
-    return f"known: {', '.join(names[:SHOWN])}{more}"

@@ -97,18 +97,8 @@ def _recbole(model: str, description: str, paper: str, needs: tuple[str, ...] = 
 
 def _rectools(name: str, description: str, paper: str, former_section: str = "", **preset: str) -> ModelEntry:
     """A transformer of RecTools with the settings `preset`."""
-    values = tuple(preset.items())
-    return ModelEntry(
-        name,
-        "rectools",
-        RECTOOLS,
-        f"{description} (RecTools)",
-        paper,
-        "rectools",
-        (),
-        values,
-        former_section=former_section,
-    )
+    entry = ModelEntry(name, "rectools", RECTOOLS, f"{description} (RecTools)", paper, "rectools")
+    return replace(entry, preset=tuple(preset.items()), former_section=former_section)
 
 
 TEXT = ("text",)
@@ -293,11 +283,9 @@ def model_entry(name: str) -> ModelEntry:
     known_by_name = model_entries()
     library, _, inside = name.partition(":")
     if name not in known_by_name and library in LIBRARIES:
-        current_model_entry = ModelEntry(**_load(LIBRARIES[library])(inside))
-        made_of = (current_model_entry.target, current_model_entry.preset)
-        return next(
-            (entry for entry in known_by_name.values() if (entry.target, entry.preset) == made_of), current_model_entry
-        )
+        described = ModelEntry(**_load(LIBRARIES[library])(inside))
+        made_of = (described.target, described.preset)
+        return next((entry for entry in known_by_name.values() if (entry.target, entry.preset) == made_of), described)
     if name not in known_by_name:
         raise unknown_name("model", name, known_by_name, otherwise="(a class in a file is FILE.py:CLASS)")
     return known_by_name[name]
@@ -311,9 +299,7 @@ def _of_file(name: str) -> ModelEntry:
     path, attribute = file_parts(name)
     target, (stem, _, _) = f"{path}:{attribute}", model_name(name).partition(":")
     if stem in LIBRARIES or stem in ("model", "dataset", "protocol"):
-        raise InputError(
-            f"a file may not be named {path.name}", where=str(path), hint="rename it: the name has a meaning"
-        )
+        raise InputError(f"a file may not be named {path.name}", where=path, hint="rename it: the name has a meaning")
     result = class_in_file(target, Recommender)
     description = (result.__doc__ or "").strip().partition("\n")[0]
     needs = tuple(getattr(result, "needs", ()))

@@ -227,7 +227,7 @@ def memory(
     from harness.generative.models.backbone import load_backbone
     from harness.protocol.context import RunContext
     from harness.runs.api import load_split
-    from harness.store.record import write_memory_probe
+    from harness.store.record import memory_file, write_document
 
     loaded, split = load_split(dataset, order, reading)
     require_text(loaded.model_text, loaded.items, location=loaded.name, section="audit memory")
@@ -236,8 +236,8 @@ def memory(
         context = RunContext(seed=seed, cache=cache_dir() / "artefacts", reporter=progress)
         model = load_backbone(backbone, None, "pretrained", context)
         entries = memory_probe(model, split.train, context, items=items, newer=texts)
-    mark = (loaded.name, loaded.fingerprint)
-    path = write_memory_probe(results, mark, {**entries, "backbone": backbone, "seed": seed})
+    path = memory_file(results, (loaded.name, loaded.fingerprint), backbone)
+    write_document(path, {**entries, "backbone": backbone, "seed": seed, "fingerprint": loaded.fingerprint})
     log(f"stored in {path}")
     print_result(entries, _show_memory, as_json=as_json)
 

@@ -83,7 +83,7 @@ def leaderboard(
     from harness.reports.published import published_boards
     from harness.reports.selecting import Selection, check_metric, select_rows, selection
     from harness.runs.config import protocol_sets, resolve_protocol
-    from harness.store.record import read_tie_report
+    from harness.store.record import read_document, tie_file
     from harness.store.run_store import Store, gc_disabled
 
     form = check_format("json" if as_json else form)
@@ -103,10 +103,9 @@ def leaderboard(
         every = published_boards(store, dataset, by) if published else select(store, dataset, by, every=named)
     boards = [board for board in every if expected in (None, board.protocol.name) or board.published_only]
     location = existing(dataset)
-    boards = [
-        replace(board, ties=read_tie_report(store.root, board.dataset.name, board.protocol.fingerprint) or {})
-        for board in boards
-    ]
+    for number, board in enumerate(boards):
+        path = tie_file(store.root, board.dataset.name, board.protocol.fingerprint)
+        boards[number] = replace(board, ties=read_document(path, "models") or {})
     if current_selection != Selection() or metric != by:
         boards = select_rows(boards, current_selection, metric, location, _deeper(location))
     if test or (test is None and dataset is not None):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,7 +111,7 @@ def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -
     with stdout_kept():
         plans = [explain(job, store, fresh=fresh) for job in jobs]
     if as_json:
-        documents = [plan.document() for plan in plans]
+        documents = [asdict(plan) for plan in plans]
         print_json(documents if len(documents) > 1 else documents[0])
         return
     for plan in plans:

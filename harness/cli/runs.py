@@ -352,11 +352,12 @@ def verify(
         return
     from harness.runs.dataset_check import tie_report
     from harness.runs.job import RunOptions
-    from harness.store.record import write_tie_report
+    from harness.store.record import tie_file, write_document
 
     options = RunOptions(target, sets=tuple(sets or ()), protocol=protocol, order=order, reading=reading)
     report = tie_report(options, tie_seeds, log=log)
-    path = write_tie_report(results, report)
+    path = tie_file(results, report["dataset"], report["protocol_fingerprint"])
+    write_document(path, report)
     if as_json:
         print_json(report)
         return

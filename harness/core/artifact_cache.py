@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -93,8 +94,13 @@ class CacheEntry:
     def closest(self, pattern: str) -> tuple[Difference, ...] | None:
         """Differences to the stored entry with the fewest of them, among manifests that match `pattern` (as in
         `Path.glob`, in the same folder); None if there is none."""
-        results = [differences(parts, self.key.parts) for parts in _kept(self.manifest.parent, pattern, self.key.kind)]
-        return min((each for each in results if each), key=len, default=None)
+        results = []
+        for path in sorted(self.manifest.parent.glob(pattern)):
+            with suppress(InputError):
+                document = read_json_object(path)
+                if document.get("kind") == self.key.kind and isinstance(document.get("parts"), dict):
+                    results.append(differences(document["parts"], self.key.parts))
+        return min(filter(None, results), key=len, default=None)
 
 
 def differences(entries: Mapping[str, Any], requested: Mapping[str, Any]) -> tuple[Difference, ...]:
@@ -133,19 +139,8 @@ def _sound(manifest: Path, key: Key) -> dict[str, Any]:
         path = manifest.parent / name
         try:
             if sha256_of(path) != digest:
-                raise InputError("corrupt: its SHA-256 does not match", where=str(path), code="wrong-checksum")
+                raise InputError("corrupt: its SHA-256 does not match", where=path, code="wrong-checksum")
         except OSError as error:
-            raise InputError(
-                f"corrupt: cannot be read ({error.strerror})", where=str(path), code="wrong-checksum"
-            ) from error
+            message = f"corrupt: cannot be read ({error.strerror})"
+            raise InputError(message, where=path, code="wrong-checksum") from error
     return document["details"]
-
-
-def _kept(folder: Path, pattern: str, kind: str) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob(pattern)):
-        try:
-            document = read_json_object(path)
-        except InputError:
-            continue
-        if document.get("kind") == kind and isinstance(document.get("parts"), dict):
-            yield document["parts"]

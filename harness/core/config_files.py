@@ -70,9 +70,8 @@ def parse(text: str, location: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{location} line {mark.line + 1}" if mark else location
-        raise InputError(
-            f"not YAML: {getattr(error, 'problem', None) or error}", where=place, code="bad-file"
-        ) from error
+        message = f"not YAML: {getattr(error, 'problem', None) or error}"
+        raise InputError(message, where=place, code="bad-file") from error
     except RecursionError as error:
         raise InputError("YAML nested too deeply", where=location, code="bad-file") from error
     except ValueError as error:
@@ -104,26 +103,19 @@ def _unfolded(node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
     return total
 
 
-def small_text(path: Path, kind: str) -> str:
-    """Text of a configuration file. Raises `InputError` if it cannot be read or is too large."""
-    try:
-        return read_text(path, SMALL)
-    except InputError as error:
-        if error.code == "empty-data":
-            return ""
-        hint = error.hint or f"give a {kind} file"
-        raise InputError(
-            f"cannot be read: {error.what}", where=error.where, hint=hint, code="unreadable-file"
-        ) from error
-
-
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; {} for an empty file. A `.toml` file is read too, with a deprecation notice.
 
     Raises `InputError`.
     """
     is_toml = path.suffix.lower() == ".toml"
-    text = small_text(path, "TOML" if is_toml else "YAML")
+    try:
+        text = read_text(path, SMALL)
+    except InputError as error:
+        if error.code == "empty-data":
+            return {}
+        message, hint = f"cannot be read: {error.what}", error.hint or f"give a {'TOML' if is_toml else 'YAML'} file"
+        raise InputError(message, where=error.where, hint=hint, code="unreadable-file") from error
     if is_toml:
         warn(f"{path}: TOML is read for one more version; write YAML (docs/tuning.md)")
     return (parse_toml if is_toml else parse_mapping)(text, str(path))

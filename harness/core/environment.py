@@ -64,7 +64,7 @@ def cache_dir() -> Path:
     except OSError as error:
         raise InputError(
             f"the cache folder cannot be created ({error.strerror})",
-            where=str(folder),
+            where=folder,
             hint=f"set {VARIABLE} to another folder",
             code="cannot-write",
         ) from error

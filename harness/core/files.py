@@ -38,7 +38,7 @@ def translate_os_errors(path: Path, hint: str = CACHE_HINT) -> Iterator[None]:
         if message is None and not isinstance(error, OSError):
             raise
         label = message or getattr(error, "strerror", None) or error  # Arrow's message is a sentence
-        raise InputError(f"cannot write: {label}", where=str(path), hint=hint, code="cannot-write") from error
+        raise InputError(f"cannot write: {label}", where=path, hint=hint, code="cannot-write") from error
 
 
 def write_atomic(path: Path, fill: Callable[[Path], object], hint: str = CACHE_HINT) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
-import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TextIO
+from typing import IO, Any, TextIO
 
 from harness.errors import InputError
 
@@ -33,10 +31,10 @@ BINARY = {  # first bytes of files that are no text
     GZIP: "gzipped twice: unpack it once",
 }
 REFETCH = "download the file again"
-MAX_DECOMPRESSED_BYTES, MAX_RATIO = (
-    1 << 26,
-    100,
-)  # decompressed bytes allowed for any file; for larger ones, maximal compression ratio
+REWRITE = "write the file again"
+REFILL = "write the data to it again"
+MAX_DECOMPRESSED_BYTES = 1 << 26  # allowed for any file
+MAX_RATIO = 100  # of larger files: maximal compression ratio
 SMALL = 1 << 20  # maximal bytes of a file written by hand: a configuration, a grid, a search space
 
 
@@ -45,20 +43,16 @@ def read_text(path: Path, max_bytes: int | None = None) -> str:
     empty, and have at most `max_bytes` bytes (None: limited by memory)."""
     try:
         limit = room() if max_bytes is None else max_bytes
-        if _packed(path):
-            with _unpacked(path) as file:
-                raw = _piped(file, limit)
-        else:
-            with path.open("rb") as file:
-                raw = _whole(file, limit)
+        with _unpacked(path) if _packed(path) else path.open("rb") as file:
+            raw = _limited(file, limit)
     except FileNotFoundError as error:
-        raise InputError("the file is missing", where=str(path), hint="check the path", code="missing-file") from error
+        raise InputError("the file is missing", where=path, hint="check the path", code="missing-file") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"the file cannot be read ({reason})", where=str(path), code="unreadable-file") from error
+        raise InputError(f"the file cannot be read ({reason})", where=path, code="unreadable-file") from error
     if raw is None:
         message = "too large for this machine's memory" if max_bytes is None else f"more than {max_bytes:,} bytes"
-        raise InputError(message, where=str(path), hint="check that it is the right file", code="too-large")
+        raise InputError(message, where=path, hint="check that it is the right file", code="too-large")
     try:
         text = raw.decode(_encoding(raw))
     except UnicodeDecodeError as error:
@@ -67,7 +61,7 @@ def read_text(path: Path, max_bytes: int | None = None) -> str:
         kind = next((f"it is {kind}" for start, kind in BINARY.items() if raw.startswith(start)), hint)
         raise InputError("not UTF-8 text", where=f"{path} line {line}", hint=kind, code="unreadable-file") from error
     if not text.strip():
-        raise InputError("the file is empty", where=str(path), hint="write the data to it again", code="empty-data")
+        raise InputError("the file is empty", where=path, hint=REFILL, code="empty-data")
     return text
 
 
@@ -89,17 +83,10 @@ def _encoding(start: bytes) -> str:
     return next((name for mark, name in ENCODINGS.items() if start.startswith(mark)), "utf-8-sig")
 
 
-def _whole(file: BinaryIO, limit: int) -> bytes | None:
+def _limited(file: io.BufferedReader, limit: int) -> bytes | None:
     """Content of a file or a pipe, None if it has more than `limit` bytes."""
-    status = os.fstat(file.fileno())
-    if stat.S_ISREG(status.st_mode):
-        return file.read() if status.st_size <= limit else None
-    return _piped(file, limit)
-
-
-def _piped(file: BinaryIO | io.BufferedReader, limit: int) -> bytes | None:
     parts, size = [], 0
-    while part := file.read(1 << 16):
+    while part := file.read(1 << 20):
         size += len(part)
         if size > limit:
             return None
@@ -136,10 +123,10 @@ def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
         with path.open("rb") as packed, gzip.open(packed) as content:
             yield io.BufferedReader(BoundedDecompressor(content, packed, str(path)))
     except EOFError as error:
-        raise InputError("the gzip file is cut off", where=str(path), hint=REFETCH, code="bad-file") from error
+        raise InputError("the gzip file is cut off", where=path, hint=REFETCH, code="bad-file") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
-            f"the compressed file is broken ({error})", where=str(path), hint=REFETCH, code="bad-file"
+            f"the compressed file is broken ({error})", where=path, hint=REFETCH, code="bad-file"
         ) from error
 
 
@@ -171,13 +158,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in the file, which must not be empty."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise InputError(
-            "the top level must be a JSON object", where=str(path), hint='begin with {"id": …}', code="bad-file"
-        )
+        message, hint = "the top level must be a JSON object", 'begin with {"id": …}'
+        raise InputError(message, where=path, hint=hint, code="bad-file")
     if not value:
-        raise InputError(
-            "the JSON object is empty", where=str(path), hint="write the data to it again", code="empty-data"
-        )
+        raise InputError("the JSON object is empty", where=path, hint=REFILL, code="empty-data")
     return value
 
 
@@ -190,12 +174,8 @@ def parse_json(text: str, location: str) -> Any:
         if len(entries) != len(pairs):
             names: set[str] = set()
             key = next(key for key, _ in pairs if key in names or names.add(key))
-            raise InputError(
-                f"key {key!r} is repeated",
-                where=_place(location, text, key),
-                hint="keep one of the two",
-                code="duplicate",
-            )
+            place = _place(location, text, key)
+            raise InputError(f"key {key!r} is repeated", where=place, hint="keep one of the two", code="duplicate")
         return entries
 
     try:
@@ -204,23 +184,15 @@ def parse_json(text: str, location: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         place = f"{location} line {error.lineno} column {error.colno}"
-        raise InputError(
-            f"not JSON ({error.msg})", where=place, hint="write the file again", code="bad-file"
-        ) from error
+        raise InputError(f"not JSON ({error.msg})", where=place, hint=REWRITE, code="bad-file") from error
     except RecursionError as error:
         raise InputError("JSON nested too deeply", where=location, code="bad-file") from error
     except UnicodeEncodeError as error:
         half = error.object[error.start : error.start + 1]
-        raise InputError(
-            f"{half!r} is a lone surrogate",
-            where=location,
-            hint="write the file again as UTF-8",
-            code="unreadable-file",
-        ) from error
+        message, hint = f"{half!r} is a lone surrogate", f"{REWRITE} as UTF-8"
+        raise InputError(message, where=location, hint=hint, code="unreadable-file") from error
     except ValueError as error:  # Python parses no integer of more than 4,300 digits
-        raise InputError(
-            "a number is too long", where=location, hint="write the file again", code="bad-file"
-        ) from error
+        raise InputError("a number is too long", where=location, hint=REWRITE, code="bad-file") from error
     return value
 
 

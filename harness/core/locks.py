@@ -36,12 +36,10 @@ class LockHandle:
     lost: bool = False
 
 
-def _no_op() -> None:
-    pass
-
-
 @contextmanager
-def acquire_lock(path: Path, waiting: Callable[[], None] = _no_op, hint: str = CACHE_HINT) -> Iterator[LockHandle]:
+def acquire_lock(
+    path: Path, waiting: Callable[[], None] = lambda: None, hint: str = CACHE_HINT
+) -> Iterator[LockHandle]:
     """Holds the lock `path` (and `path` with `.lease`) for the block. Calls `waiting` once if another process holds it.
 
     Raises `InputError` if the folder is not writable.

@@ -69,7 +69,7 @@ def file_parts(name: str) -> tuple[Path, str]:
     path = Path(place).expanduser().absolute()
     if not path.is_file():
         raise InputError(
-            "no such file", where=str(path), hint="check the path; it is written FILE.py:CLASS", code="missing-file"
+            "no such file", where=path, hint="check the path; it is written FILE.py:CLASS", code="missing-file"
         )
     return path, attribute
 
@@ -80,12 +80,7 @@ def from_file(name: str) -> object:
     module = _module(path, digest(path))
     if not hasattr(module, attribute):
         classes = sorted(name for name, value in vars(module).items() if isinstance(value, type))
-        raise InputError(
-            f"there is no {attribute!r}",
-            where=str(path),
-            hint=f"it has {', '.join(classes) or 'no class'}",
-            code="bad-plugin",
-        )
+        raise _bad_plugin(f"there is no {attribute!r}", path, f"it has {', '.join(classes) or 'no class'}")
     return getattr(module, attribute)
 
 
@@ -95,15 +90,14 @@ def class_in_file(target: str, kind: type) -> type:
     plugin = from_file(target)
     if not (isinstance(plugin, type) and issubclass(plugin, kind)):
         hint = f"derive it from {kind.__module__}.{kind.__name__}"
-        raise InputError(f"{attribute} is not a {kind.__name__}", where=str(path), hint=hint, code="bad-plugin")
+        raise _bad_plugin(f"{attribute} is not a {kind.__name__}", path, hint)
     if missing := sorted(getattr(plugin, "__abstractmethods__", ())):
-        raise InputError(
-            f"{attribute} lacks {', '.join(missing)}",
-            where=str(path),
-            hint="docs/extending.md shows each",
-            code="bad-plugin",
-        )
+        raise _bad_plugin(f"{attribute} lacks {', '.join(missing)}", path, "docs/extending.md shows each")
     return plugin
+
+
+def _bad_plugin(what: str, where: Path | str, hint: str) -> InputError:
+    return InputError(what, where=where, hint=hint, code="bad-plugin")
 
 
 def model_name(target: str) -> str:
@@ -136,10 +130,8 @@ def _module(path: Path, content: str) -> ModuleType:
     except (Exception, SystemExit) as error:  # a plugin may raise anything
         del sys.modules[name]
         line = _line(error, path)
-        message = f"{type(error).__name__}: {error}"
-        raise InputError(
-            message, where=f"{path} line {line}" if line else str(path), hint="correct the file", code="bad-plugin"
-        ) from error
+        place = f"{path} line {line}" if line else path
+        raise _bad_plugin(f"{type(error).__name__}: {error}", place, "correct the file") from error
     return module
 
 

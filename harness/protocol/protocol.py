@@ -43,6 +43,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.data.dataset import Dataset
+from harness.data.ragged import RaggedArray
 from harness.data.readers.times import seconds_of
 from harness.errors import InputError, unknown_name
 
@@ -97,14 +98,10 @@ class Protocol(BaseModel):
     def _with_cut(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        cut = value.get("cut")
-        if isinstance(cut, (list, tuple)):
-            cut = [_in_seconds(mark) for mark in cut]
-            value = {**value, "cut": cut}
-        timed = [name.partition("/")[0] for name in TIMED]
+        cut, timed = value.get("cut"), [name.partition("/")[0] for name in TIMED]
         if cut is None and str(value.get("name", "")).partition("/")[0] in timed:
             return {**value, "cut": SHARES}
-        return {**value, "cut": tuple(cut)} if isinstance(cut, list) else value
+        return {**value, "cut": tuple(map(_in_seconds, cut))} if isinstance(cut, (list, tuple)) else value
 
     @model_validator(mode="after")
     def _cut_fits(self) -> Self:
@@ -185,8 +182,7 @@ class CasePoints:
         begins = np.maximum(begins, 1)
         lengths = np.maximum(ends - begins, 0)
         users = np.repeat(np.arange(len(lengths)), lengths)
-        first = np.cumsum(lengths) - lengths
-        return cls(users, np.arange(len(users)) - first[users] + begins[users])
+        return cls(users, RaggedArray.of_lengths(users, lengths).places() + begins[users])
 
     def firsts(self, n_users: int) -> np.ndarray:
         """The place of each user's first case, int64, shape (n_users,); -1 for a user without one."""
@@ -228,7 +224,11 @@ def _leave_one_out(dataset: Dataset, protocol: Protocol) -> SplitPoint:
 
 def _global_time(dataset: Dataset, protocol: Protocol) -> SplitPoint:
     timestamps = _timestamps(dataset, protocol)
-    times = cut_times(timestamps, protocol)
+    first, second = (seconds(mark) for mark in protocol.cut or SHARES)
+    if is_share(first):
+        ordered = np.sort(timestamps)
+        first, second = (float(ordered[int(share * len(ordered))]) for share in (first, second))
+    times = first, second
     rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
     n_train, n_before_test = (np.bincount(rows[timestamps < time], minlength=len(lengths)) for time in times)
     split_point = SplitPoint(
@@ -284,16 +284,6 @@ def _with_all_parts(split_point: SplitPoint, timestamps: np.ndarray, name: str) 
             hint = "choose times inside of that with --set protocol.cut=[DATE,DATE] (ISO dates, or seconds since 1970)"
             raise InputError(message, where=name, hint=hint)
     return split_point
-
-
-def cut_times(timestamps: np.ndarray, protocol: Protocol) -> tuple[float, float]:
-    """Seconds since 1970 at which validation and test begin."""
-    assert protocol.cut is not None
-    first, second = (seconds(mark) for mark in protocol.cut)
-    if is_share(first):
-        ordered = np.sort(timestamps)
-        first, second = (float(ordered[int(share * len(ordered))]) for share in (first, second))
-    return first, second
 
 
 def _shown(time: float) -> str:

@@ -67,8 +67,7 @@ class TrainingData:
     @cached_property
     def repeats_items(self) -> bool:
         """Whether any training sequence names an item twice."""
-        rows = np.repeat(np.arange(self.n_users), self.sequences.lengths)
-        pairs = rows * self.n_items + self.sequences.values
+        pairs = self.sequences.rows() * self.n_items + self.sequences.values
         return len(np.unique(pairs)) < len(pairs)
 
     def excludes_viewed(self, setting: bool | Literal["auto"]) -> bool:
@@ -130,7 +129,7 @@ def split(dataset: Dataset, protocol: Protocol) -> Split:
     """
     split_parts = parts(dataset, protocol)
     mark = _mark(dataset, protocol, split_parts)
-    return Split(split_parts.cut, split_parts.train, split_parts.valid, split_parts.test, protocol, mark)
+    return Split(**vars(split_parts), protocol=protocol, fingerprint=mark)
 
 
 def parts(dataset: Dataset, protocol: Protocol) -> SplitParts:

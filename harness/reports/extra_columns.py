@@ -25,7 +25,7 @@ from harness.reports.leaderboard import Board, Row
 from harness.reports.per_user import Measured, measured
 from harness.reports.tables import ReportTable, text_table
 from harness.reports.values import DIGITS, metric_text
-from harness.store.record import read_memory_probe
+from harness.store.record import memory_file, read_document
 
 STAGES = ("reinforced", "annealed", "aligned", "before")  # the last one first: a run's last stage is shown
 PROBES = {"ids": "memory: ids", "neighbours": "memory: neighbours"}
@@ -121,7 +121,7 @@ def _probe(board: Board, row: Row, root: Path) -> dict[str, Any]:
     name = str(backbone["name"])
     if backbone.get("weights") == "random" or name in ("random-llama", "tiny-random"):
         return {"status": "random weights"}
-    probe = read_memory_probe(root, (board.dataset.name, board.dataset.fingerprint), name)
+    probe = read_document(memory_file(root, (board.dataset.name, board.dataset.fingerprint), name), "ids")
     return {"status": "not measured"} if probe is None else probe
 
 

@@ -82,9 +82,9 @@ def load_split(
 def check_writable(path: Path) -> None:
     """Raises `InputError` if no file can be written at `path`; called before any computation."""
     if path.is_dir():
-        raise InputError("the path is a folder", where=str(path), hint="name a file in it")
+        raise InputError("the path is a folder", where=path, hint="name a file in it")
     if not path.parent.is_dir():
-        raise InputError("no such folder", where=str(path.parent), hint="create it first")
+        raise InputError("no such folder", where=path.parent, hint="create it first")
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,10 @@ class Options:
     reporter: Reporter | None = None
 
     @classmethod
-    def of(cls, function: str, options: Mapping[str, Any]) -> Options:
-        """From keyword arguments. Raises `InputError` for an unknown one, with similar names."""
-        names = [field.name for field in fields(cls)]
+    def of(cls, function: str, options: Mapping[str, Any], names: Sequence[str] = ()) -> Options:
+        """From keyword arguments, of which `names` are allowed (empty: all). Raises `InputError` for another one, with
+        similar names."""
+        names = names or [field.name for field in fields(cls)]
         for name in options:
             if name not in names:
                 raise unknown_name("option", name, names, where=f"harness.{function}")
@@ -162,10 +163,7 @@ def evaluate(predictions: str | Path, dataset: str | Path, *, name: str | None =
 
     Options: `seed`, `set`, `protocol`, `order`, `data`, `results`, as in `run`. Raises `InputError` for invalid input.
     """
-    for option in options:
-        if option not in EVALUATE:
-            raise unknown_name("option", option, EVALUATE, where="harness.evaluate")
-    value = Options(**options)
+    value = Options.of("evaluate", options, EVALUATE)
     return measure(Path(predictions), value.run_options(dataset), value.store, warn, name=name)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -105,13 +106,9 @@ class ConfigFile:
     """A `--config` file: its keys about the run, its sections, and the study that chose them, if any."""
 
     path: Path | None = None
-    top: Mapping[str, Any] | None = None
-    sections: Mapping[str, Mapping[str, Any]] | None = None
+    top: Mapping[str, Any] = field(default_factory=dict)
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     effort: TuningEffort | None = None
-
-    def get(self, key: str) -> Any:
-        """Value of one of `TOP_KEYS`, None if the file does not have it."""
-        return (self.top or {}).get(key)
 
 
 def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
@@ -122,24 +119,24 @@ def read_config(path: Path | None, entry: ModelEntry) -> ConfigFile:
     effort = _effort(content.pop(TUNING, None), f"{path}, {TUNING}")
     file_model = content.get("model")
     if isinstance(file_model, str) and file_model != entry.name:
-        raise InputError(f"the file is for model {file_model!r}, not {entry.name!r}", where=str(path))
+        raise InputError(f"the file is for model {file_model!r}, not {entry.name!r}", where=path)
     if entry.former_section and entry.former_section in content:
         content[_current(entry.former_section, entry, str(path))] = content.pop(entry.former_section)
     literals = (*TOP_KEYS, *_sections(entry))
     for key in content:
         if key not in literals:
-            raise unknown_name("section", key, literals, where=str(path))
+            raise unknown_name("section", key, literals, where=path)
     top = {key: content.pop(key) for key in TOP_KEYS if key in content}
     kinds: dict[str, type] = {**dict.fromkeys(TOP_KEYS, str), "seed": int, "data": dict}
     for key, value in top.items():
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             expected = {int: "an integer", dict: "a mapping"}.get(kinds[key], "text")
-            raise InputError(f"{key} is {value!r}, expected {expected}", where=str(path))
+            raise InputError(f"{key} is {value!r}, expected {expected}", where=path)
     if isinstance(dataset := top.get("dataset"), str):
         top["dataset"] = config_files.relative_to_file(dataset, path)
     for section, values in content.items():
         if not isinstance(values, dict):
-            raise InputError(f"section {section!r} is {values!r}, expected a mapping", where=str(path))
+            raise InputError(f"section {section!r} is {values!r}, expected a mapping", where=path)
     return ConfigFile(path, top, content, effort)
 
 
@@ -158,10 +155,12 @@ def resolve(entry: ModelEntry, profile: str, file: ConfigFile, sets: Iterable[st
     """The settings of one run. `profile` is `auto` or a name; raises `InputError` for invalid settings."""
     config_class = entry.load().config_class
     profile = resolve_profile(profile, entry.name, config_class)
-    layers: list[Layer] = [("preset", {entry.section: dict(entry.preset)})]
-    layers.append((f"profile {profile}", {entry.section: config_class.profiles.get(profile, {})}))
-    layers.append((str(file.path), _placed(file, entry.section, config_class)))
-    layers += [(f"--set {text}", _one_set(text, entry)) for text in sets]
+    layers: list[Layer] = [
+        ("preset", {entry.section: dict(entry.preset)}),
+        (f"profile {profile}", {entry.section: config_class.profiles.get(profile, {})}),
+        (str(file.path), _placed(file, entry.section, config_class)),
+        *((f"--set {text}", _one_set(text, entry)) for text in sets),
+    ]
     merged = _merged(layers)
     if bundle := config_class.variants.get(str(merged[entry.section].get("variant"))):
         layers.insert(1, (f"variant {merged[entry.section]['variant']}", {entry.section: bundle}))
@@ -202,10 +201,8 @@ def assignments(values: Mapping[str, Any], base: Mapping[str, Any], prefix: str 
     """
     for key, value in values.items():
         default = base.get(key)
-        if isinstance(value, Mapping) and isinstance(default, Mapping):
-            yield from assignments(value, default, f"{prefix}{key}.")
-        elif isinstance(value, Mapping) and value:
-            yield from assignments(value, {}, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and (value or isinstance(default, Mapping)):
+            yield from assignments(value, default if isinstance(default, Mapping) else {}, f"{prefix}{key}.")
         elif key not in base or value != default:
             yield f"{prefix}{key}={_argument(value)}"
 
@@ -221,7 +218,7 @@ def _argument(value: Any) -> str:
 
 def _placed(file: ConfigFile, section: str, config_class: type[ModelConfig]) -> dict[str, Any]:
     """Sections of a file; relative paths in the model's section are relative to the file if they exist there."""
-    sections = dict(file.sections or {})
+    sections = dict(file.sections)
     if file.path is not None and section in sections:
         sections[section] = _relative_to_file(sections[section], config_class, file.path.absolute().parent)
     return sections
@@ -325,10 +322,7 @@ def _one_set(text: str, entry: ModelEntry | None) -> dict[str, Any]:
 
 def _merged(layers: Iterable[Layer]) -> dict[str, Any]:
     """All layers merged; later ones win."""
-    merged: dict[str, Any] = {}
-    for _, layer in layers:
-        merged = _merge(merged, layer)
-    return merged
+    return reduce(_merge, (layer for _, layer in layers), {})
 
 
 def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _artefact(path: Path, dataset: Dataset, rules: Protocol) -> Check:
     """Checks that a file of vectors or codes was computed without held-out rows of this split."""
     name = f"artefact {path.name}"
     if not path.is_file():
-        raise InputError("no such file", where=str(path), hint="check --artefact")
+        raise InputError("no such file", where=path, hint="check --artefact")
     try:
         provenance = read_provenance(path)
     except InputError as error:

@@ -18,7 +18,6 @@ from harness.runs.config import ABSENT, value_at
 
 # Meaning of settings that are the same in every model; a field's own description has precedence.
 COMMON = {
-    "backbone": "the language model: a built-in name or a Hugging Face folder",
     "batch": "samples of an optimiser step",
     "blocks": "transformer layers",
     "caps": "maximum number of samples of this task in a pass; null: all",
@@ -33,16 +32,13 @@ COMMON = {
     "extra": "further settings, passed to the library",
     "ff_multiplier": "width of the feed-forward layers, as a multiple of hidden_size; null: the layer's default",
     "filter_viewed": "items of the history are ranked last, as in the library's recommend",
-    "fusionseqrec": "task: next title from codes, or next code from titles",
     "gbce_t": "calibration of the gBCE loss: 0 is BCE, 1 the full correction",
-    "graph": "use of the item graph in behaviour vectors",
     "head_width": "dimensions of an attention head",
     "heads": "attention heads",
     "hidden_size": "width of the hidden layers",
     "index2item": "task: title from code",
     "inner_size": "width of the feed-forward layers",
     "item2index": "task: code from title",
-    "itemsearch": "task: item from an intention",
     "layer": "kind of transformer layer",
     "layers": "number of layers",
     "learning_rate": "peak learning rate",
@@ -52,7 +48,6 @@ COMMON = {
     "negatives": "sampled negatives for each positive",
     "optimiser": "optimiser",
     "patience": "epochs without improvement before training stops",
-    "preferenceobtain": "task: preferences from a history",
     "pretrain_epochs": "epochs of pre-training",
     "schedule": "learning rate schedule",
     "separate": "how codes are made unique",

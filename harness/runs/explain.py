@@ -7,7 +7,7 @@ key of the closest entry differs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from harness.protocol.split import split as split_by
 from harness.runs.job import Job
 from harness.runs.run import context_of
 from harness.store.event_log import read_events
-from harness.store.record import Outcome, RunKey
+from harness.store.record import RunKey
 from harness.store.run_store import RunFolder, Store, StoredRun, Unreadable, check_files, read_record
 
 State = Literal["reused", "continued", "to be made", "not needed"]
@@ -50,10 +50,6 @@ class Plan:
     seed: int
     steps: tuple[Step, ...]
 
-    def document(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {**asdict(self), "steps": [asdict(step) for step in self.steps]}
-
 
 def explain(job: Job, store: Store, *, fresh: bool = False) -> Plan:
     """The plan of a job. Raises the `InputError` that running it would raise, as far as known before training."""
@@ -72,18 +68,17 @@ def explain(job: Job, store: Store, *, fresh: bool = False) -> Plan:
 
 
 def _data(job: Job, dataset: Dataset, split: Split) -> Step:
-    entry = catalogue_entries().get(job.dataset)
     inputs = {"data": dataset.fingerprint, "order": dataset.order, "protocol": split.protocol.model_dump(mode="json")}
-    state, reason = (
-        ("reused", "on this machine") if entry is not None else ("to be made", "read from its folder each time")
-    )
-    return Step("data set and split", state, reason, split.fingerprint, job.dataset, inputs)
+    if job.dataset in catalogue_entries():
+        return Step("data set and split", "reused", "on this machine", split.fingerprint, job.dataset, inputs)
+    reason = "read from its folder each time"
+    return Step("data set and split", "to be made", reason, split.fingerprint, job.dataset, inputs)
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Step]:
     for path in paths:
         if not path.is_file():
-            raise InputError("no such file", where=str(path), hint="check the path")
+            raise InputError("no such file", where=path, hint="check the path")
         digest = sha256_of(path)
         yield Step(f"file {path.name}", "reused", "given by the user", digest[:16], str(path), {"sha256": digest})
 
@@ -106,7 +101,13 @@ def _artefact(cache_entry: CacheEntry, *, needed: bool) -> Step:
 def _run(job: Job, dataset: Dataset, split: Split, store: Store, fresh: bool) -> Step:
     outcome = job.outcome(dataset, split)
     folder = store.folder(RunKey(job.entry.name, dataset.name, outcome.run_id))
-    requested = _parts(outcome)
+    requested = {
+        "code_version": str(outcome.code_version),
+        "data": outcome.data,
+        "protocol": outcome.protocol,
+        "seed": outcome.seed,
+        "configuration": dict(outcome.configuration),
+    }
     differs: Sequence[Difference] = ()
     state, reason = _stored(folder)
     if fresh and state != "to be made":
@@ -115,16 +116,6 @@ def _run(job: Job, dataset: Dataset, split: Split, store: Store, fresh: bool) ->
         differs = _nearest(job, store, {**requested, "data": dataset.fingerprint})
         reason = _missed(differs)
     return Step("training, ranking and measuring", state, reason, outcome.run_id, str(folder.path), requested, differs)
-
-
-def _parts(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "code_version": str(outcome.code_version),
-        "data": outcome.data,
-        "protocol": outcome.protocol,
-        "seed": outcome.seed,
-        "configuration": dict(outcome.configuration),
-    }
 
 
 def _stored(folder: RunFolder) -> tuple[State, str]:

@@ -24,7 +24,7 @@ from harness.data.loading import load_dataset
 from harness.data.reading import ITEM, TIMESTAMP, USER, Reading
 from harness.errors import InputError
 from harness.evaluation.candidates import look_for_candidates
-from harness.evaluation.metrics import code_level, compute_metrics, count_list_defects, fuse, without_history
+from harness.evaluation.metrics import code_level, compute_metrics, fuse, without_history
 from harness.protocol.audit.audit import audit as run_audit
 from harness.protocol.predictions import Predictions
 from harness.protocol.protocol import DEPTH
@@ -34,23 +34,9 @@ from harness.registry import model_entries
 from harness.runs.config import protocol_sets, resolve_protocol
 from harness.runs.job import RunOptions, check_seed, data_words, located, set_words
 from harness.runs.rankings import read_rankings
-from harness.runs.run import Finished, finalize_predictions
-from harness.store.environment import environment
-from harness.store.record import (
-    SCHEMA,
-    SUSPECTED,
-    Cost,
-    DatasetInfo,
-    Integrity,
-    Metrics,
-    Outcome,
-    ProtocolInfo,
-    Record,
-    RunKey,
-    folder_name,
-    write_predictions,
-)
-from harness.store.run_store import Store, StoredRun
+from harness.runs.run import Finished, finalize_predictions, new_record
+from harness.store.record import SUSPECTED, Cost, Metrics, Outcome, Record, RunKey, folder_name, write_predictions
+from harness.store.run_store import Reservation, Store, StoredRun
 
 FAMILY = "external"
 ENSEMBLE = "ensemble"  # the family of fused runs
@@ -98,7 +84,7 @@ def evaluate(
             if claim.stored.record.details.get("lists") != content:
                 raise InputError(
                     f"seed {seed} of {name!r} is already stored with other rankings",
-                    where=str(claim.final.path),
+                    where=claim.final.path,
                     hint="choose another --seed or --name, or remove that folder",
                 )
             _warn(claim.stored.record, note)
@@ -116,24 +102,20 @@ def evaluate(
         }
         words = ["harness", "evaluate", str(path.absolute()), "-d", location, "--name", name]
         words += [] if seed is None else ["--seed", str(seed)]
-        write_result_text(claim.folder.config, config_files.write(configuration))
-        write_predictions(claim.folder.predictions, lists, split.test.names(dataset.users), dataset.items)
-        record = _record(
-            outcome, FAMILY, dataset, split, lists, started,
+        finished = _finish(
+            claim, outcome, FAMILY, dataset, split, lists, started, configuration,
             cost=Cost(),
             leaks=[f"{SUSPECTED}{candidates.alarm}"] if candidates.alarm else [],
-            settings=configuration,
             command=[*words, *data_words(order, reading), *set_words(sets)],
             details={
-                "configuration": outcome.settings,
                 "lists": content,
                 "file": path.name,
                 **rankings.document(),
                 "candidates": candidates.document(),
             },
         )  # fmt: skip
-        _warn(record, note)
-        return Finished(claim.finish(record), reused=False)
+        _warn(finished.record, note)
+        return finished
 
 
 def ensemble(
@@ -159,45 +141,47 @@ def ensemble(
             "protocol": split.protocol.model_dump(mode="json"),
             ENSEMBLE: {"members": members, "commands": commands},
         }
-        write_result_text(claim.folder.config, config_files.write(configuration))
-        write_predictions(claim.folder.predictions, fused, split.test.names(dataset.users), dataset.items)
         words = ["harness", "ensemble", *(run.record.run_id for run in runs), "-d", place["dataset"], "--name", name]
-        record = _record(
-            outcome, ENSEMBLE, dataset, split, fused, started,
+        return _finish(
+            claim, outcome, ENSEMBLE, dataset, split, fused, started, configuration,
             cost=_cost(runs),
             leaks=list(dict.fromkeys(leak for run in runs for leak in run.record.leaks)),
-            settings=configuration,
             command=words,
-            details={
-                "configuration": outcome.settings,
-                "members": members,
-                "training_free": all(run.record.training_free for run in runs),
-            },
+            details={"members": members, "training_free": all(run.record.training_free for run in runs)},
         )  # fmt: skip
-        return Finished(claim.finish(record), reused=False)
 
 
-def _record(
-    outcome: Outcome, family: str, dataset: Dataset, split: Split, lists: Predictions, started: datetime, **more: Any
-) -> Record:
-    """The record of lists that were not ranked in this process."""
-    return Record(
-        schema=SCHEMA,
-        run_id=outcome.run_id,
-        model=outcome.model,
+def _finish(
+    claim: Reservation,
+    outcome: Outcome,
+    family: str,
+    dataset: Dataset,
+    split: Split,
+    lists: Predictions,
+    started: datetime,
+    configuration: dict[str, Any],
+    *,
+    details: dict[str, Any],
+    **more: Any,
+) -> Finished:
+    """Stores lists that were not ranked in this process; `more` are fields of the record."""
+    write_result_text(claim.folder.config, config_files.write(configuration))
+    write_predictions(claim.folder.predictions, lists, split.test.names(dataset.users), dataset.items)
+    record = new_record(
+        outcome,
+        dataset,
+        split,
+        lists,
         family=family,
-        dataset=DatasetInfo.of(dataset),
-        protocol=ProtocolInfo.of(split),
-        seed=outcome.seed,
         profile=family,
         metrics=Metrics(test=compute_metrics(lists, split.test.targets), valid={}),
-        integrity=Integrity(**count_list_defects(lists, split.test.requests, split.protocol.depth, len(dataset.items))),
-        env=environment(outcome.code_version),
         started=started,
-        finished=datetime.now(UTC),
         audit=run_audit(dataset, split.protocol, split).document(),
+        settings=configuration,
+        details={"configuration": outcome.settings, **details},
         **more,
     )
+    return Finished(claim.finish(record), reused=False)
 
 
 def _cost(runs: Sequence[StoredRun]) -> Cost:

@@ -97,18 +97,16 @@ class Job:
 
     def outcome(self, dataset: Dataset, split: Split) -> Outcome:
         """Everything that determines the metrics."""
+        files = self.settings.model.files(split.train)
         return Outcome(
             model=self.entry.name,
             configuration=self.settings.model.model_dump(mode="json"),
             code_version=self.entry.code_version(),
             # Ids follow the source's order, which breaks ties: the order of rows is part of the key.
-            data="/".join((dataset.fingerprint, split.train.fingerprint, *map(_digest, self._files(split)))),
+            data="/".join((dataset.fingerprint, split.train.fingerprint, *map(_digest, files))),
             protocol=split.key,
             seed=self.seed,
         )
-
-    def _files(self, split: Split) -> tuple[Path, ...]:
-        return self.settings.model.files(split.train)
 
     def configuration(self) -> dict[str, Any]:
         """The resolved configuration as plain values: `settings` of the record, and the content of a
@@ -134,20 +132,20 @@ def plan(model: str, options: RunOptions) -> list[Job]:
     """One job a seed. Raises `InputError` for invalid options, before data are read."""
     entry = entry_of(model, options.config)
     file = read_config(options.config, entry)
-    order = check_order(options.order or file.get("order") or "time")
+    order = check_order(options.order or file.top.get("order") or "time")
     sets = (*protocol_sets(options.protocol), *options.sets)
-    settings = resolve(entry, options.profile or file.get("profile") or "auto", file, sets)
+    settings = resolve(entry, options.profile or file.top.get("profile") or "auto", file, sets)
     device = resolve_device(options.device, settings.profile, is_elsewhere=options.elsewhere)
     settings = replace(settings, model=settings.model.resolved(device))
-    name = options.dataset if options.dataset is not None else file.get("dataset")
+    name = options.dataset if options.dataset is not None else file.top.get("dataset")
     dataset = located(DATASET if name is None else name)
-    value = file.get("seed")
+    value = file.top.get("seed")
     seeds = options.seeds or (SEED if value is None else value,)
     for seed in seeds:
         check_seed(seed)
     effort = effort_of(entry.name, settings.model, file.effort)
     track = parse_trackers(options.track)
-    reading = options.reading if options.reading != PLAIN else Reading.of(file.get("data"), str(file.path))
+    reading = options.reading if options.reading != PLAIN else Reading.of(file.top.get("data"), str(file.path))
     words = ["harness", "run", entry.argument, "-d", dataset, "--profile", settings.profile]
     rest = data_words(order, reading) + ([] if options.device is None else ["--device", options.device])
     rest += set_words((*file_overrides(entry, settings.profile, file, device), *sets))
@@ -188,7 +186,7 @@ def _digest(path: Path) -> str:
     try:
         return file_sha256(path)[:16]
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=str(path), hint="check the path") from error
+        raise InputError(f"cannot be read ({error.strerror})", where=path, hint="check the path") from error
 
 
 def located(dataset: str) -> str:

@@ -32,6 +32,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     SCORE: ("score", "scores", "prediction", "pred", "similarity", "logit"),
     RANK: ("rank", "position"),
 }
+ROLES = {normalized(name): role for role, names in ALIASES.items() for name in names}
 # Of a file that has neither a score nor a rank by those names.
 FALLBACK_ALIASES = {
     SCORE: ("rating", "predicted_rating", "predicted_score", "relevance", "probability", "prob", "confidence", "est"),
@@ -86,10 +87,10 @@ def read_listed(path: Path) -> Listed:
             return _table(path, mark, f"{path} line {skipped + 1}")
         return _trec(path)
     except csv.Error as error:
-        raise InputError(f"not CSV ({error})", where=str(path), hint="correct the quotes") from error
+        raise InputError(f"not CSV ({error})", where=path, hint="correct the quotes") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        raise InputError(f"cannot be read: {reason}", where=str(path)) from error
+        raise InputError(f"cannot be read: {reason}", where=path) from error
 
 
 def _role(name: str) -> str:
@@ -98,8 +99,7 @@ def _role(name: str) -> str:
     >>> _role("user_id:token"), _role(" Item "), _role("price")
     ('user', 'item', '')
     """
-    plain = normalized(name)
-    return next((role for role, names in ALIASES.items() if plain in map(normalized, names)), "")
+    return ROLES.get(normalized(name), "")
 
 
 def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -225,7 +225,7 @@ def _is_records(content: Any) -> bool:
 def _records(rows: Sequence[Any], path: Path, layout: str) -> Listed:
     """Objects with a user and an item, or with a user and a list of items, best first, and perhaps one of scores."""
     if not _is_records(rows):
-        raise InputError("no rows of objects", where=str(path), hint='write {"user": …, "item": …, "score": …} a line')
+        raise InputError("no rows of objects", where=path, hint='write {"user": …, "item": …, "score": …} a line')
     names = [name for name, value in rows[0].items() if _role(name) or (name in LISTS and isinstance(value, list))]
     places = {"item" if name in LISTS else _role(name): name for name in names}
     if missing := [role for role in (USER, ITEM) if role not in places]:
@@ -257,7 +257,7 @@ def _mapping(content: Any, path: Path, layout: str) -> Listed:
     """{user: {item: score}}, {user: [item, …]} or {user: [[item, score], …]}, one form for all users; an empty list
     fits both."""
     if not isinstance(content, Mapping):
-        raise InputError("is not a mapping of users", where=str(path), hint=MAPPING)
+        raise InputError("is not a mapping of users", where=path, hint=MAPPING)
     kinds: set[str] = set()
     rows: list[tuple[str, str, Any, int]] = []
     for user, ranked in content.items():
@@ -312,12 +312,10 @@ def _lz4(path: Path) -> Any:
             with lz4.frame.LZ4FrameFile(io.BytesIO(raw)) as file:
                 raw = bytes(file.read(limit + 1))
             if len(raw) > limit:
-                raise InputError("too large for this machine's memory", where=str(path))
+                raise InputError("too large for this machine's memory", where=path)
         return cbor2.loads(raw)
     except (RuntimeError, EOFError, ValueError, MemoryError, RecursionError, cbor2.CBORError) as error:
-        raise InputError(
-            "not a file of ranx's Run.save", where=str(path), hint="save it again with Run.save"
-        ) from error
+        raise InputError("not a file of ranx's Run.save", where=path, hint="save it again with Run.save") from error
 
 
 def _numbers(values: Sequence[Any], role: str, location: Callable[[int], str], *, texts: bool = True) -> np.ndarray:

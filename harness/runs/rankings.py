@@ -135,7 +135,7 @@ def _positions(listed: Listed, path: Path, names: Sequence[str], dataset: Datase
             n = int(unknown[0])
             raise InputError(f"unknown {kind} {raw[n]!r}", where=listed.place(n), hint=hint)
         if kind == "user" and (strange := sorted(listed.empty - index_of.keys())):
-            raise InputError(f"unknown user {strange[0]!r}", where=str(path), hint=hint)
+            raise InputError(f"unknown user {strange[0]!r}", where=path, hint=hint)
     return results[0], results[1]
 
 
@@ -156,9 +156,7 @@ def _check_missing(listed: Listed, path: Path, names: Sequence[str], users: np.n
     missing = [user for user in (names[n] for n in requested[~name[requested]]) if user not in listed.empty]
     if missing:
         text = ", ".join(map(repr, missing[:3])) + (", …" if len(missing) > 3 else "")
-        raise InputError(
-            f"{len(missing)} of {len(requested)} users have no ranking ({text})", where=str(path), hint=EMPTY
-        )
+        raise InputError(f"{len(missing)} of {len(requested)} users have no ranking ({text})", where=path, hint=EMPTY)
 
 
 def _order(listed: Listed, selected: np.ndarray, row: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:

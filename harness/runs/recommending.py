@@ -58,7 +58,7 @@ def restore(run: StoredRun, device: str | None = "cpu", data: str | None = None)
         raise InputError(message, where=record.run_id, hint="name a run of harness run")
     repeat_hint = f"repeat the run: harness run {record.model} --config {folder.config} --fresh"
     if not folder.model.is_dir():
-        raise InputError("this run has no stored model", where=str(folder.path), hint=repeat_hint)
+        raise InputError("this run has no stored model", where=folder.path, hint=repeat_hint)
     (job,) = plan(record.model, RunOptions(data, config=folder.config, device=device))
     try:
         dataset = job.data()
@@ -71,12 +71,12 @@ def restore(run: StoredRun, device: str | None = "cpu", data: str | None = None)
         raise InputError(message, where=job.dataset, hint="restore it, give it with -d, or repeat the run")
     if job.outcome(dataset, data_split).run_id != record.run_id:
         message = "the code, input files or the order of the data's lines have changed since the run"
-        raise InputError(message, where=str(folder.path), hint=repeat_hint)
+        raise InputError(message, where=folder.path, hint=repeat_hint)
     recommender, context = job.recommender(), context_of(job, data_split, SilentReporter())
     try:
         recommender.load(folder.model, data_split.train, context)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the model cannot be read ({error})", where=str(folder.model), hint=repeat_hint) from error
+        raise InputError(f"the model cannot be read ({error})", where=folder.model, hint=repeat_hint) from error
     return Restored(job, dataset, data_split, recommender, context)
 
 
@@ -196,7 +196,7 @@ def histories_of(path: Path) -> Question:
         split = ([part.strip() for part in line.split("," if "," in line else None)] for line in lines if line)
         histories = [(None, tuple(filter(None, parts))) for parts in split]
     if not histories or not all(items for _, items in histories):
-        raise InputError("no history, or an empty one", where=str(path), hint="give each at least one item")
+        raise InputError("no history, or an empty one", where=path, hint="give each at least one item")
     return Question(histories=tuple(histories))
 
 
@@ -206,7 +206,7 @@ def _of_json(path: Path) -> list[tuple[str | None, tuple[str, ...]]]:
     for name, row in pairs:
         if not isinstance(row, list) or not all(isinstance(item, (str, int)) for item in row):
             message = f"the history of {quote(name)} is {quote(row)}"
-            raise InputError(message, where=str(path), hint="give a list of item ids")
+            raise InputError(message, where=path, hint="give a list of item ids")
     return [(name, tuple(map(str, row))) for name, row in pairs]
 
 

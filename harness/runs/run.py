@@ -48,11 +48,11 @@ from harness.runs.tracking import track_stored, tracking
 from harness.store.environment import MemoryWatch, device_memory_mb, environment, reset_device_memory
 from harness.store.event_log import EventLog, RunReporter, read_events, seconds_between
 from harness.store.record import (
-    SCHEMA,
     Cost,
     DatasetInfo,
     Integrity,
     Metrics,
+    Outcome,
     ProtocolInfo,
     Record,
     RunKey,
@@ -248,14 +248,12 @@ def _record(
         "peak_device_memory_mb": device_memory_mb(job.device),
         **({"processes": {"number": world.size, "peak_memory_mb": peaks.tolist()}} if world.size > 1 else {}),
     }
-    return Record(
-        schema=SCHEMA,
-        run_id=outcome.run_id,
-        model=job.entry.name,
+    return new_record(
+        outcome,
+        dataset,
+        split,
+        test,
         family=job.entry.family,
-        dataset=DatasetInfo.of(dataset),
-        protocol=ProtocolInfo.of(split),
-        seed=job.seed,
         profile=job.settings.profile,
         metrics=metrics,
         cost=Cost(
@@ -267,10 +265,7 @@ def _record(
             trainable_parameters=size.trainable_parameters if size.parameters else None,
             device=device_named(job, world),
         ),
-        integrity=Integrity(**count_list_defects(test, split.test.requests, depth, len(dataset.items))),
-        env=environment(outcome.code_version),
         started=datetime.fromisoformat(sessions[0]["time"]),
-        finished=datetime.now(UTC),
         comprehension=to_jsonable(comprehension),
         codes=None if groups is None else to_jsonable(code_level(test, split.test.targets, groups)),
         leaks=list(job.settings.model.leaks()),
@@ -279,6 +274,21 @@ def _record(
         settings=job.configuration(),
         command=list(job.command),
         details=to_jsonable(details),
+    )
+
+
+def new_record(outcome: Outcome, dataset: Dataset, split: Split, test: Predictions, **more: Any) -> Record:
+    """The record of a run that ends now; `more`: the fields of `Record` that do not follow from its test lists."""
+    return Record(
+        run_id=outcome.run_id,
+        model=outcome.model,
+        dataset=DatasetInfo.of(dataset),
+        protocol=ProtocolInfo.of(split),
+        seed=outcome.seed,
+        integrity=Integrity(**count_list_defects(test, split.test.requests, split.protocol.depth, len(dataset.items))),
+        env=environment(outcome.code_version),
+        finished=datetime.now(UTC),
+        **more,
     )
 
 

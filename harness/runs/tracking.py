@@ -126,7 +126,7 @@ class Curves:
         step = int(step) if _is_number(step) else self.last.get(f"{stage}/{first}", 0) + 1
         names = {f"{stage}/{name}": float(value) for name, value in numbers.items()}
         new = {name: value for name, value in names.items() if step > self.last.get(name, -1)}
-        self.last.update(dict.fromkeys(new, step))
+        self.last |= dict.fromkeys(new, step)
         timestamp = self.began + float(event.get("session_seconds", event.get("seconds", 0.0)))
         return Point(new, step, timestamp) if new else None
 
@@ -177,7 +177,8 @@ class RunTracker:
         self._tracker.finish()
 
     def _label(self, name: str) -> str:
-        return _mlflow_name(name) if self.name == "mlflow" else name
+        """MLflow allows only some characters in a name."""
+        return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_")) if self.name == "mlflow" else name
 
 
 def _start_accelerate() -> None:
@@ -187,8 +188,7 @@ def _start_accelerate() -> None:
 
     threads = torch.get_num_threads()
     PartialState(cpu=True)
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
 
 
 def _arguments(spec: TrackerSpec, run: TrackedRun, previous: str) -> tuple[str, list[str], dict[str, Any]]:
@@ -230,7 +230,8 @@ class Tracking:
         """Forwards one event of the log."""
         for name, (tracker, curves) in list(self._open.items()):
             with self._dropped_on_error(name):
-                _log(tracker, curves.on_event(event))
+                if (point := curves.on_event(event)) is not None:
+                    tracker.log(point)
 
     def finish(self, record: Record) -> None:
         """Ends the logs of a complete run."""
@@ -238,18 +239,16 @@ class Tracking:
         final = {f"{fold}/{name}": value for fold, values in folds.items() for name, value in values.items()}
         costs = record.cost.model_dump()
         final |= {f"cost/{name}": float(value) for name, value in costs.items() if _is_number(value)}
+        self.close(final)
+
+    def close(self, final: Mapping[str, float] | None = None) -> None:
+        """Closes the logs, with the final metrics of a complete run."""
         for name, (tracker, _) in list(self._open.items()):
             with self._dropped_on_error(name):
                 tracker.finish(final)
                 del self._open[name]
-                self._save(name, {**self._state[name], "complete": True})
-
-    def close(self) -> None:
-        """Closes the logs of an interrupted run."""
-        for name, (tracker, _) in list(self._open.items()):
-            with self._dropped_on_error(name):
-                del self._open[name]
-                tracker.finish()
+                if final is not None:
+                    self._save(name, {**self._state[name], "complete": True})
 
     def _begin(self, spec: TrackerSpec, past: Sequence[Event]) -> None:
         state = self._state.get(spec.name, {})
@@ -260,8 +259,8 @@ class Tracking:
         self._open[spec.name] = (tracker, curves)
         for event in past:
             point = curves.on_event(event)
-            if tracker.log_id != previous:
-                _log(tracker, point)
+            if point is not None and tracker.log_id != previous:
+                tracker.log(point)
         self._save(spec.name, {"where": spec.where, "mark": tracker.log_id, "complete": False})
 
     @contextmanager
@@ -309,11 +308,6 @@ def track_stored(tracker_specs: Sequence[TrackerSpec], run: StoredRun) -> None:
             current_tracking.finish(run.record)
 
 
-def _log(tracker: RunTracker, point: Point | None) -> None:
-    if point is not None:
-        tracker.log(point)
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -323,15 +317,4 @@ def _read_state(path: Path) -> dict[str, dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if not isinstance(content, dict):
-        return {}
-    return {name: state for name, state in content.items() if isinstance(state, dict)}
-
-
-def _mlflow_name(name: str) -> str:
-    """A valid name for MLflow.
-
-    >>> _mlflow_name("test/ndcg@10"), _mlflow_name("generating (valid)/loss")
-    ('test/ndcg_at_10', 'generating _valid_/loss')
-    """
-    return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_"))
+    return content if isinstance(content, dict) else {}

@@ -32,17 +32,6 @@ ROOMS = ("harness", "baselines", "eager")
 MB = 2**20
 
 
-def packages() -> dict[str, str]:
-    """Versions of the packages that can change results, this project first; those not installed are left out."""
-    entries = {"harness": package_version()}
-    for name in PACKAGES:
-        try:
-            entries[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return entries
-
-
 def revision() -> str | None:
     """The git commit of this project's checkout, `+` behind it where files differ; None outside a checkout."""
     if not (ROOT / ".git").exists():
@@ -60,11 +49,15 @@ def source_mark() -> str:
 
 
 def environment(code_version: int | str) -> Env:
-    """The record's `env`."""
+    """The record's `env`: of the packages those that can change results, where they are installed."""
+    packages = {"harness": package_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return Env(
         python=platform.python_version(),
         platform=platform.platform(),
-        packages=packages(),
+        packages=packages,
         code_version=str(code_version),
         revision=revision(),
     )

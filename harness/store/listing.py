@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -66,10 +67,8 @@ def _size(folder: Path) -> int:
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
-            try:
+            with suppress(OSError):  # a file of a run that is being made
                 total += os.lstat(os.path.join(place, name)).st_size
-            except OSError:  # a file of a run that is being made
-                continue
     return total
 
 
@@ -81,7 +80,7 @@ def remove(entry: Entry) -> None:
 
     def refuse() -> NoReturn:
         hint = "wait until it is complete, or end that process first"
-        raise InputError(f"{entry.run_id} is being made by a process", where=str(entry.path), hint=hint)
+        raise InputError(f"{entry.run_id} is being made by a process", where=entry.path, hint=hint)
 
     with acquire_lock(beside(entry.path, "lock"), refuse, RESULTS_HINT), writing_results(entry.path):
         RunFolder(entry.path).result.unlink(missing_ok=True)

@@ -313,14 +313,14 @@ def read_predictions(path: Path, users: Sequence[str], items: Sequence[str]) -> 
     kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_string, pa.types.is_floating)
     for column, is_valid in zip(COLUMNS, kinds, strict=True):
         if column not in table.column_names or not is_valid(table[column].type) or table[column].null_count:
-            raise InputError(f"no whole column {column!r} of predictions", where=str(path), hint=AGAIN)
+            raise InputError(f"no whole column {column!r} of predictions", where=path, hint=AGAIN)
     rows = _positions(path, "user", table["user"].to_pylist(), users)
     listed = _positions(path, "item", table["item"].to_pylist(), items)
     place = table["rank"].to_numpy().astype(np.int64) - 1
     if len(place) and not 0 <= place.min() <= place.max() < DEEPEST:
-        raise InputError(f"ranks are not 1 to {DEEPEST}", where=str(path), hint=AGAIN)
+        raise InputError(f"ranks are not 1 to {DEEPEST}", where=path, hint=AGAIN)
     if len(np.unique(rows * DEEPEST + place)) < len(place):
-        raise InputError("a user has two items of one rank", where=str(path), hint=AGAIN)
+        raise InputError("a user has two items of one rank", where=path, hint=AGAIN)
     return Predictions.of_entries(np.arange(len(users)), (rows, place), listed, table["score"].to_numpy())
 
 
@@ -329,51 +329,29 @@ def _positions(path: Path, kind: str, raw: list[str], names: Sequence[str]) -> n
     try:
         return np.array([index_of[name] for name in raw], dtype=np.int64)
     except KeyError as error:
-        raise InputError(f"unknown {kind} {error.args[0]!r}", where=str(path)) from error
+        raise InputError(f"unknown {kind} {error.args[0]!r}", where=path) from error
 
 
 def memory_file(root: Path, dataset: tuple[str, str], backbone: str) -> Path:
-    """Where the probe lies, or would lie; `dataset` is its name and its fingerprint, `backbone` the setting
+    """Where a result of `memory_probe` lies; `dataset` is its name and its fingerprint, `backbone` the setting
     `backbone.name`."""
     name, content = dataset
     return root / "memory" / f"{folder_name('data set', name)}-{fingerprint(content, backbone)}.json"
 
 
-def write_memory_probe(root: Path, dataset: tuple[str, str], probe: dict[str, Any]) -> Path:
-    """Stores a result of `memory_probe`; a newer one takes the place of an older one. Raises `InputError` where that is
-    not possible."""
-    path = memory_file(root, dataset, probe["backbone"])
-    return _write_json(path, {**probe, "fingerprint": dataset[1]})
-
-
-def read_memory_probe(root: Path, dataset: tuple[str, str], backbone: str) -> dict[str, Any] | None:
-    """The stored probe; None where there is none, or none that can be read."""
-    return _read_json(memory_file(root, dataset, backbone), "ids")
-
-
 def tie_file(root: Path, dataset: str, fingerprint: str) -> Path:
-    """Where the report of a data set under the protocol of that split fingerprint lies, or would lie."""
+    """Where the `tie_report` of a data set under the protocol of that split fingerprint lies."""
     return root / "ties" / f"{folder_name('data set', dataset)}-{fingerprint}.json"
 
 
-def write_tie_report(root: Path, report: dict[str, Any]) -> Path:
-    """Stores a report of `harness.runs.dataset_check.tie_report`. Raises `InputError` where that is not possible."""
-    return _write_json(tie_file(root, report["dataset"], report["protocol_fingerprint"]), report)
-
-
-def read_tie_report(root: Path, dataset: str, fingerprint: str) -> dict[str, Any] | None:
-    """The stored report; None where there is none, or none that can be read."""
-    return _read_json(tie_file(root, dataset, fingerprint), "models")
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> Path:
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Stores the result of an audit beside the runs, in place of an older one. Raises `InputError`."""
     content = orjson.dumps(document, option=orjson.OPT_INDENT_2)
     write_result_file(path, lambda temporary: temporary.write_bytes(content))
-    return path
 
 
-def _read_json(path: Path, key: str) -> dict[str, Any] | None:
-    """The object in a file; None where there is none, or none with that key."""
+def read_document(path: Path, key: str) -> dict[str, Any] | None:
+    """The stored result of an audit; None where there is none, or none with that key."""
     try:
         document = orjson.loads(path.read_bytes())
     except (OSError, ValueError):

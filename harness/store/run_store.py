@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from glob import escape
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ RECORD = "result.json"
 FILES = ("predictions.parquet",)  # with checksums; `config.yaml` may get the effort of a later study
 
 
-def add_checksums(record: Record, folder: Path) -> Record:
-    """The record with the checksums of the run's files and of itself. Raises `OSError`."""
-    entries = {name: file_sha256(folder / name) for name in FILES if (folder / name).is_file()}
-    return record.model_copy(update={"seal": {**entries, RECORD: _of_document(record.document())}})
+def _write_record(record: Record, folder: RunFolder) -> Record:
+    """Writes the record with the checksums of the run's files and of itself; returns it as written."""
+    with writing_results(folder.path):
+        entries = {name: file_sha256(folder.path / name) for name in FILES if (folder.path / name).is_file()}
+    record = record.model_copy(update={"seal": {**entries, RECORD: _of_document(record.document())}})
+    write_result_text(folder.result, json.dumps(record.document(), indent=2, ensure_ascii=False) + "\n")
+    return record
 
 
 def _of_document(document: dict[str, Any]) -> str:
@@ -59,41 +63,25 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
 
 
-@dataclass(frozen=True)
+@dataclass(init=False)
 class RunFolder:
-    """The files of one run."""
+    """The files of one run. `checkpoint` is the state of an interrupted one, to resume it, and removed when it is
+    complete; `model` the fitted model, as `Recommender.load` takes it."""
 
     path: Path
 
-    @property
-    def result(self) -> Path:
-        return self.path / "result.json"
-
-    @property
-    def predictions(self) -> Path:
-        return self.path / "predictions.parquet"
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.jsonl"
-
-    @property
-    def checkpoint(self) -> Path:
-        """State of an interrupted run, to resume it; removed when the run is complete."""
-        return self.path / "checkpoint"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.result = path / RECORD
+        self.predictions = path / "predictions.parquet"
+        self.config = path / "config.yaml"
+        self.log = path / "log.jsonl"
+        self.checkpoint = path / "checkpoint"
+        self.model = path / "model"
 
     def clear(self) -> None:
         """Removes the checkpoint of a complete run: a kill may have come before its process did."""
         shutil.rmtree(self.checkpoint, ignore_errors=True)
-
-    @property
-    def model(self) -> Path:
-        """The fitted model, as `Recommender.load` takes it."""
-        return self.path / "model"
 
 
 @dataclass(frozen=True)
@@ -181,8 +169,7 @@ class Reservation:
             raise HarnessError(f"another machine has taken over {self.final.path}: this process stood still too long")
         with writing_results(self.folder.path):
             sync_tree(self.folder.path)
-            record = add_checksums(record, self.folder.path)
-        write_result_text(self.folder.result, _text(record))
+        record = _write_record(record, self.folder)
         self.folder.clear()
         if self.folder != self.final:
             _replace(self.folder.path, self.final.path)
@@ -190,9 +177,7 @@ class Reservation:
 
     def update_record(self, record: Record) -> Record:
         """Replaces the stored record of the same measurements in one step; returns it as stored."""
-        record = add_checksums(record, self.final.path)
-        write_result_text(self.final.result, _text(record))
-        return record
+        return _write_record(record, self.final)
 
     def discard(self) -> None:
         """Removes the unfinished folder where it has no checkpoint to resume from."""
@@ -264,9 +249,7 @@ def with_longest_lists(runs: Sequence[StoredRun]) -> list[StoredRun]:
     if len(set(depths)) < 2:
         return list(runs)
     keys = [_measured_alike(run.record) for run in runs]
-    longest: dict[tuple[object, ...], int] = {}
-    for key, depth in zip(keys, depths, strict=True):
-        longest[key] = max(depth, longest.get(key, 0))
+    longest = dict(sorted(zip(keys, depths, strict=True), key=itemgetter(1)))  # of equal keys the last one stays
     return [run for run, key, depth in zip(runs, keys, depths, strict=True) if depth == longest[key]]
 
 
@@ -286,10 +269,6 @@ def gc_disabled() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _text(record: Record) -> str:
-    return json.dumps(record.document(), indent=2, ensure_ascii=False) + "\n"
 
 
 def beside(path: Path, suffix: str) -> Path:

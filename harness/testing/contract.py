@@ -66,15 +66,8 @@ class RecommenderContract:
     def make(self) -> Recommender[Any]:
         return self.model_class(self.model_class.config_class(**self.settings))
 
-    def make_brief(self) -> Recommender[Any]:
-        """As `make`, with the changes of `brief`, section by section."""
-        return self._make_with(self.brief)
-
-    def make_short(self) -> Recommender[Any]:
-        """As `make`, with the changes of `short`, section by section."""
-        return self._make_with(self.short)
-
-    def _make_with(self, changes: dict[str, Any]) -> Recommender[Any]:
+    def make_with(self, changes: dict[str, Any]) -> Recommender[Any]:
+        """As `make`, with the changes of `brief` or `short`, section by section."""
         if not changes:
             return self.make()
         settings = {**self.settings}
@@ -90,11 +83,7 @@ class RecommenderContract:
     @classmethod
     def fitted(cls, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
         """One fitted model for the tests that only ask it."""
-        folder, reporter = tmp_path_factory.mktemp("fitted"), InterruptingReporter()
-        model, split = cls().fit(folder, checkpoint=made(folder / "checkpoint"), reporter=reporter)
-        if not cls.short:
-            cls.events_of_fit = reporter.events
-        return model, split, folder
+        return cls()._fitted_once(tmp_path_factory.mktemp("fitted"), {})
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -102,11 +91,7 @@ class RecommenderContract:
         """One fitted model for the tests that fit it again: `fitted`, or with `short` one of its own."""
         if not cls.short:
             return request.getfixturevalue("fitted")
-        folder, reporter = tmp_path_factory.mktemp("compared"), InterruptingReporter()
-        options: dict[str, Any] = {"checkpoint": made(folder / "checkpoint"), "reporter": reporter}
-        model, split = cls().fit(folder, model=cls().make_short(), **options)
-        cls.events_of_fit = reporter.events
-        return model, split, folder
+        return cls()._fitted_once(tmp_path_factory.mktemp("compared"), cls.short)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -114,17 +99,24 @@ class RecommenderContract:
         """A model fitted twice, interrupted the first time if that is possible, and lists of a model fitted on data
         with an item that is never trained, for histories with that item."""
         folder, test = tmp_path_factory.mktemp("refitted"), cls()
-        cold, model = toys.split(toys.cold()), test.make_brief()
+        cold, model = toys.split(toys.cold()), test.make_with(cls.brief)
         assert cold.train.counts()[24] == 0
         model.fit(cold.train, toys.context(folder / "cold", cold.valid))
         histories = Requests("test", np.arange(2), RaggedArray.of([[24], [1, 2, 24]]))
         predictions = test.lists(model, histories, folder)
-        split, model = toys.split(test.toy()), test.make_short()
+        split, model = toys.split(test.toy()), test.make_with(cls.short)
         with suppress(KeyboardInterrupt):
             reporter = InterruptingReporter(cls.interrupt_at)
             model.fit(cold.train, toys.context(folder / "first", cold.valid, reporter=reporter))
         model.fit(split.train, toys.context(folder, split.valid))
         return model, predictions
+
+    def _fitted_once(self, folder: Path, changes: dict[str, Any]) -> Fitted:
+        reporter, model = InterruptingReporter(), self.make_with(changes)
+        _, split = self.fit(folder, model=model, checkpoint=made(folder / "checkpoint"), reporter=reporter)
+        if changes == self.short:
+            type(self).events_of_fit = reporter.events
+        return model, split, folder
 
     def fit(
         self, folder: Path, seed: int = 1, model: Recommender[Any] | None = None, **options: Any
@@ -189,7 +181,7 @@ class RecommenderContract:
 
     def test_users_without_a_training_part(self, tmp_path: Path) -> None:
         """Under global time some users come after the cut: no training uses them, and they are ranked all the same."""
-        split, model = toys.split(self.toy()), self.make_brief()
+        split, model = toys.split(self.toy()), self.make_with(self.brief)
         cold = np.arange(split.train.n_users) % 3 == 0
         mask = np.where(cold, 0, split.train.sequences.lengths)
         train = replace(split.train, sequences=split.train.sequences.first(mask))
@@ -240,9 +232,9 @@ class RecommenderContract:
         path = made(tmp_path / "kept")
         with pytest.raises(KeyboardInterrupt):
             reporter = InterruptingReporter(self.interrupt_at)
-            self.fit(tmp_path / "cut", model=self.make_short(), checkpoint=path, reporter=reporter)
+            self.fit(tmp_path / "cut", model=self.make_with(self.short), checkpoint=path, reporter=reporter)
         resumed = InterruptingReporter()
-        recommender, _ = self.fit(tmp_path / "cut", model=self.make_short(), checkpoint=path, reporter=resumed)
+        recommender, _ = self.fit(tmp_path / "cut", model=self.make_with(self.short), checkpoint=path, reporter=resumed)
         assert resumed.events < self.events_of_fit, "it started anew"
         same(self.lists(model, split.test.requests, folder), self.lists(recommender, split.test.requests, tmp_path))
 

@@ -12,7 +12,7 @@ import pytest
 from harness.reports.extra_columns import with_memory
 from harness.reports.formats import row_texts
 from harness.reports.leaderboard import Board, boards
-from harness.store.record import memory_file, read_memory_probe, write_memory_probe
+from harness.store.record import memory_file, read_document, write_document
 from harness.store.run_store import Store
 from tests.reports.conftest import render
 from tests.store.made import put
@@ -28,7 +28,7 @@ PROBE: dict[str, Any] = {
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
     store = Store(tmp_path)
-    write_memory_probe(tmp_path, DATA, PROBE)
+    write_document(memory_file(tmp_path, DATA, PROBE["backbone"]), PROBE)
     for model, backbone in {
         "shown": {"name": "big", "weights": "pretrained"},
         "anew": {"name": "big", "weights": "random"},
@@ -58,9 +58,10 @@ def test_plain_formats_hold_the_figures(board: Board) -> None:
 
 
 def test_a_probe_is_of_one_content_and_one_model(tmp_path: Path) -> None:
-    path = write_memory_probe(tmp_path, DATA, PROBE)
-    assert path == memory_file(tmp_path, DATA, "big") and read_memory_probe(tmp_path, DATA, "big") is not None
-    assert read_memory_probe(tmp_path, ("toy", "d1"), "big") is None
-    assert read_memory_probe(tmp_path, DATA, "a/hub-name") is None
+    path = memory_file(tmp_path, DATA, "big")
+    write_document(path, PROBE)
+    assert read_document(path, "ids") is not None
+    assert read_document(memory_file(tmp_path, ("toy", "d1"), "big"), "ids") is None
+    assert read_document(memory_file(tmp_path, DATA, "a/hub-name"), "ids") is None
     path.write_text("{")
-    assert read_memory_probe(tmp_path, DATA, "big") is None
+    assert read_document(path, "ids") is None

@@ -7,7 +7,6 @@ in a model's input. `harness.protocol.audit.verification` checks the rules of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +60,7 @@ def audit(dataset: Dataset, protocol: Protocol, split_parts: SplitParts | None =
     Raises `InputError` as `split` does.
     """
     split_parts = parts(dataset, protocol) if split_parts is None else split_parts
+    times = split_parts.cut.times
     folds = [
         FoldView(dataset, split_parts, fold, name)
         for name, fold in (("test", split_parts.test), ("validation", split_parts.valid))
@@ -70,61 +70,42 @@ def audit(dataset: Dataset, protocol: Protocol, split_parts: SplitParts | None =
         order=dataset.order,
         findings=(*(finding for view in folds for finding in on_fold(view)), *on_text(dataset)),
         lost={**dict(dataset.lost), **_not_evaluated(dataset, split_parts)},
-        times=_times(split_parts),
+        times=None if times is None else (_moment(times[0]), _moment(times[1])),
         canary=canary(dataset, protocol),
     )
 
 
 def _not_evaluated(dataset: Dataset, split_parts: SplitParts) -> dict[str, int]:
-    """Users who take no part, by reason; only a cut in time has any."""
+    """Users who take no part, and items that none has, by reason; only a cut in time has any."""
     if split_parts.cut.times is None:
         return {}
     assert dataset.timestamps is not None
     rows, lengths = dataset.sequences.rows(), dataset.sequences.lengths
-    if split_parts.test.requests.case_ids is not None:
-        return _without_cases(split_parts, lengths)
-    begin_valid, begin_test = split_parts.cut.times
-    before_valid, before_test = (
-        np.bincount(rows[dataset.timestamps < time], minlength=len(lengths)) for time in (begin_valid, begin_test)
-    )
-    inside, after = before_test > before_valid, lengths > before_test
-    counted = {
-        "users without an interaction in the test period": ~after,
-        "users whose first interaction lies in the test period (no history, not evaluated)": after & (before_test == 0),
-        "users without an interaction in the validation period": ~inside,
-        "users whose first interaction lies in the validation period (no history, not evaluated in validation)": inside
-        & (before_valid == 0),
-        "users without a training part": split_parts.cut.train == 0,
-    }
-    return _counts(split_parts, counted)
-
-
-def _without_cases(split_parts: SplitParts, lengths: np.ndarray) -> dict[str, int]:
-    """The same where a user may have several cases."""
-    users = np.arange(len(lengths))
-    test, valid = (~np.isin(users, fold.requests.users) for fold in (split_parts.test, split_parts.valid))
-    counted = {
-        "users without a test case": test,
-        "users without a validation case": valid,
-        "users without a training part (their first interaction has no history and is no case)": split_parts.cut.train
-        == 0,
-    }
-    return _counts(split_parts, counted)
-
-
-def _counts(split_parts: SplitParts, counted: Mapping[str, np.ndarray]) -> dict[str, int]:
-    items = int((split_parts.train.counts() == 0).sum())
-    entries = {reason: int(users.sum()) for reason, users in counted.items()} | {
-        "items that no training part has": items
-    }
-    return {reason: count for reason, count in entries.items() if count}
-
-
-def _times(split_parts: SplitParts) -> tuple[str, str] | None:
-    if split_parts.cut.times is None:
-        return None
-    first, second = (_moment(time) for time in split_parts.cut.times)
-    return first, second
+    untrained = split_parts.cut.train == 0
+    if split_parts.test.requests.case_ids is not None:  # a user may have several cases
+        users = np.arange(len(lengths))
+        test, valid = (~np.isin(users, fold.requests.users) for fold in (split_parts.test, split_parts.valid))
+        counted = {
+            "users without a test case": test,
+            "users without a validation case": valid,
+            "users without a training part (their first interaction has no history and is no case)": untrained,
+        }
+    else:
+        before_valid, before_test = (
+            np.bincount(rows[dataset.timestamps < time], minlength=len(lengths)) for time in split_parts.cut.times
+        )
+        inside, after = before_test > before_valid, lengths > before_test
+        new_in_test, new_in_valid = after & (before_test == 0), inside & (before_valid == 0)
+        no_history = "users whose first interaction lies in the {} period (no history, not evaluated{})"
+        counted = {
+            "users without an interaction in the test period": ~after,
+            no_history.format("test", ""): new_in_test,
+            "users without an interaction in the validation period": ~inside,
+            no_history.format("validation", " in validation"): new_in_valid,
+            "users without a training part": untrained,
+        }
+    counted["items that no training part has"] = split_parts.train.counts() == 0
+    return {reason: int(mask.sum()) for reason, mask in counted.items() if mask.any()}
 
 
 def _moment(time: float) -> str:

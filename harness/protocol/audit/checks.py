@@ -39,11 +39,6 @@ class Finding:
     detail: str
     alarm: bool = False
 
-    @property
-    def share(self) -> float:
-        """Between 0 and 1."""
-        return self.count / self.total if self.total else 0.0
-
 
 @dataclass(frozen=True, eq=False)
 class FoldView:
@@ -152,9 +147,8 @@ def _future(view: FoldView) -> Finding:
     name = f"{view.name}_future"
     if view.dataset.timestamps is None:
         return Finding(name, 0, 0, "the source has no timestamps: what is later cannot be told")
-    trained = np.arange(view.dataset.interactions) - np.repeat(
-        view.dataset.sequences.offsets[:-1], view.dataset.sequences.lengths
-    ) < np.repeat(view.made.cut.train, view.dataset.sequences.lengths)
+    rows = view.dataset.sequences
+    trained = rows.places() < np.repeat(view.made.cut.train, rows.lengths)
     latest = view.dataset.timestamps[trained].max(initial=-np.inf)
     early = view.dataset.timestamps[view.places] < latest
     detail = "items from before the latest training interaction: the model has seen other users' future"

@@ -119,9 +119,9 @@ def read_provenance(path: Path) -> Provenance:
         schema, digest = document.pop("schema"), document.pop("sha256")
         provenance = None if schema != SCHEMA else Provenance.model_validate(document)
     except (InputError, KeyError, ValidationError) as error:
-        raise InputError("not a readable provenance", where=str(neighbours), hint=hint) from error
+        raise InputError("not a readable provenance", where=neighbours, hint=hint) from error
     if provenance is None:
-        raise InputError("of another version of this program", where=str(neighbours), hint=hint)
+        raise InputError("of another version of this program", where=neighbours, hint=hint)
     if digest != file_sha256(path):
-        raise InputError(f"belongs to another content of {path.name}", where=str(neighbours), hint=hint)
+        raise InputError(f"belongs to another content of {path.name}", where=neighbours, hint=hint)
     return provenance

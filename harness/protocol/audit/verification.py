@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.data.catalog import CatalogueEntry, catalogue_entries
 from harness.data.dataset import Dataset
+from harness.data.ragged import RaggedArray
 from harness.errors import InputError
 from harness.protocol.audit.checks import canary
 from harness.protocol.protocol import GLOBAL_TIME, LEAVE_ONE_OUT, ROLLING_TIME, Protocol, is_share, seconds
@@ -179,10 +180,7 @@ def _times(dataset: Dataset) -> list[list[float]]:
 
 def _turned(dataset: Dataset) -> Dataset:
     """The same data with its users in reverse order: must have the same fingerprint."""
-    order = np.arange(len(dataset.users))[::-1]
-    times = dataset.timestamps
+    order, times = np.arange(len(dataset.users))[::-1], dataset.timestamps
     if times is not None:
-        offsets = dataset.sequences.offsets
-        times = np.concatenate([times[offsets[user] : offsets[user + 1]] for user in order])
-    users = tuple(dataset.users[user] for user in order)
-    return replace(dataset, users=users, sequences=dataset.sequences.take(order), timestamps=times)
+        times = times[RaggedArray(np.arange(len(times)), dataset.sequences.offsets).take(order).values]
+    return replace(dataset, users=dataset.users[::-1], sequences=dataset.sequences.take(order), timestamps=times)

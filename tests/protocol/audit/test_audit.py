@@ -41,7 +41,7 @@ def test_counts_by_hand() -> None:
     assert result["validation_twin_in_history"].count == 2  # pen after Pen for user 0, Pen after pen for user 1
     assert result["test_future"].count == 1  # user 0 at 2; the last training interaction is at 3
     assert result["test_cold_users"].count == 0
-    assert (result["without_text"].count, result["duplicate_titles"].share) == (1, 0.4)
+    assert (result["without_text"].count, result["duplicate_titles"].count) == (1, 2)
     assert result["duplicate_texts"].count == 0
     assert result.lost == {"rows without a user": 2}
     assert result.alarms() == [] and result.document()["findings"]["test_ties"] == [2, 3]
