@@ -12,8 +12,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +110,8 @@ def save_dataset(
     fields = {**story, "dataset": facts}
     with acquire_lock(shelf / f".{dataset.name}.lock"), translate_os_errors(shelf):
         remove_stale_temp_files(shelf, f"{dataset.name}.json")
-        _remove(_hidden(dataset.name, "tmp"))  # of a killed process
+        for stale in shelf.glob(f".{dataset.name}{SEPARATOR}*.tmp"):  # of a killed process
+            shutil.rmtree(stale, ignore_errors=True)
         try:
             is_complete = entry.folder == f"{entry.name}-{_key(_read(entry.path, entry.name))}"
         except InputError:
@@ -123,33 +124,9 @@ def save_dataset(
     return entry
 
 
-def unfinished(name: str) -> list[Path]:
-    """Folders that `staging_dir` left for a name: of a running or a killed process."""
-    return _hidden(name, "unfinished")
-
-
-@contextmanager
-def staging_dir(name: str, mark: str) -> Iterator[Path]:
-    """A folder for intermediate results of building a data set, which the next process reuses after a kill.
-
-    `mark`: hash of everything that determines the content. One process at a time builds `name`; others wait. The folder
-    is removed after success; folders of other marks at once.
-    """
-    folder = _root() / f".{name}{SEPARATOR}{mark}.unfinished"
-    with acquire_lock(_root() / f".{name}{SEPARATOR}making.lock"):
-        _remove(stale for stale in unfinished(name) if stale != folder)
-        yield folder
-        _remove([folder])
-
-
-def _hidden(name: str, kind: str) -> list[Path]:
-    """Hidden folders of this name only: names do not contain `SEPARATOR`."""
-    return sorted(_root().glob(f".{name}{SEPARATOR}*.{kind}"))
-
-
-def _remove(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+def building(name: str) -> AbstractContextManager[object]:
+    """The lock of building `name`: one process at a time does, others wait."""
+    return acquire_lock(_root() / f".{name}{SEPARATOR}making.lock")
 
 
 def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any]) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
-from pathlib import Path
 
 import numpy as np
 import orjson
@@ -21,7 +19,7 @@ from harness.core.json_files import REFETCH
 from harness.data.download import Progress
 from harness.data.raw.parsing import check_fields, fields_of, foreign, parsed, raw_id
 from harness.data.raw.releases import Release
-from harness.data.raw.streams import RawFileHandle, ResumableRows
+from harness.data.raw.streams import RawFileHandle, Read, Row
 from harness.data.readers.times import LONGEST_NUMBER
 from harness.data.reading import PLAIN, BadLines, Reading, WrongLine
 from harness.errors import InputError, quote
@@ -52,11 +50,9 @@ def read_log(
     file_handle: RawFileHandle,
     release: Release,
     progress: Progress | None = None,
-    path: Path | None = None,
     reading: Reading = PLAIN,
 ) -> RawLog:
-    """Every row of the file. Rows that are read line by line are saved in the folder `path`, from which an interrupted
-    pass continues.
+    """Every row of the file.
 
     Raises `InputError` with file, line and field for the first row that is wrong, where there are more of those than
     `reading` tolerates, and for a file of another release.
@@ -64,7 +60,7 @@ def read_log(
     rules = Rules(file_handle, release)
     if file_handle.spec.format == "csv" and (log := _read_fast(file_handle, rules)) is not None:
         return log
-    log = _read_slow(file_handle, rules, progress, path, reading)
+    log = _read_slow(file_handle, rules, progress, reading)
     if not len(log):
         raise InputError("the file holds no interactions", where=file_handle.name, hint=REFETCH, code="empty-data")
     return log
@@ -167,12 +163,8 @@ def _read_fast(file_handle: RawFileHandle, rules: Rules) -> RawLog | None:
     return RawLog(raw_users, raw_items, *codes, times=times, ratings=ratings)
 
 
-def _read_slow(
-    file_handle: RawFileHandle, rules: Rules, progress: Progress | None, path: Path | None, reading: Reading
-) -> RawLog:
+def _read_slow(file_handle: RawFileHandle, rules: Rules, progress: Progress | None, reading: Reading) -> RawLog:
     """Line by line, with every check."""
-    import pyarrow as pa
-
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     user_codes, item_codes, times, ratings = array("q"), array("q"), array("d"), array("d")
@@ -186,8 +178,7 @@ def _read_slow(
         return *names, rules.rating(rating, line), rules.time(time, line)
 
     bad = BadLines(file_handle.path.name, reading)
-    parts = ResumableRows(path, (pa.string(), pa.string(), pa.float64(), pa.float64()), bad)
-    for user, item, rating, time in parts.rows(file_handle, checked, progress):
+    for user, item, rating, time in file_handle.rows(checked, bad, progress):
         user_codes.append(users.setdefault(user, len(users)))
         item_codes.append(items.setdefault(item, len(items)))
         ratings.append(rating)
@@ -204,10 +195,7 @@ def _read_slow(
     )
 
 
-Row = tuple[object, object, object, object]
-
-
-def _values(file_handle: RawFileHandle, rules: Rules) -> Callable[[int, bytes, bool], Row | None]:
+def _values(file_handle: RawFileHandle, rules: Rules) -> Read:
     """Parses a line to (user, item, rating, time), not yet checked; None for a header."""
     spec = file_handle.spec
     if spec.format == "json":

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from json import JSONDecodeError
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from harness.core.json_files import REFETCH
 from harness.data.dataset import ItemText
 from harness.data.download import Progress
 from harness.data.raw.releases import Release, releases
-from harness.data.raw.streams import RawFileHandle, ResumableRows, Row
+from harness.data.raw.streams import RawFileHandle, Row
 from harness.data.readers.item_texts import NoText, TextMode, fuller, item_text
 from harness.data.reading import PLAIN, BadLines, Reading, WrongLine
 from harness.errors import InputError, quote
@@ -167,33 +166,28 @@ def read_metadata(
     release: Release,
     requested: RequestedItems,
     progress: Progress | None = None,
-    path: Path | None = None,
     reading: Reading = PLAIN,
 ) -> Metadata:
-    """The metadata of the requested items; rows are saved in the folder `path`, as by `read_log`.
+    """The metadata of the requested items.
 
     For an item with two records the last one is used with `released`, as published; otherwise the longer text, so
     that the order of lines has no effect. Raises `InputError` with file, line and field for the first wrong
     line, where there are more of those than `reading` tolerates.
     """
-    import pyarrow as pa
-
     records = _Records(file_handle, release, {raw: code for code, raw in enumerate(requested.items)}, requested)
     known = np.zeros(len(requested.items), bool)
     texts: dict[str, ItemText] = {}
     lines = unrated = 0
     duplicates: set[str] = set()
-    types = (pa.string(), pa.string(), pa.string(), pa.string(), pa.list_(pa.string()))
     bad = BadLines(file_handle.path.name, reading)
-    for raw, *fields, categories in ResumableRows(path, types, bad).rows(file_handle, records.read, progress):
+    for raw, text in file_handle.rows(records.read, bad, progress):
         lines += 1
         if (code := records.place.get(raw)) is None:
             unrated += 1
             continue
         known[code] = True
-        if categories is None:
+        if text is None:
             continue
-        text = ItemText(*fields, categories=tuple(categories))
         if (previous := texts.get(raw)) is not None and previous != text:
             duplicates.add(raw)
             text = text if requested.mode == "released" else fuller(previous, text)
@@ -206,8 +200,7 @@ def read_metadata(
 
 @dataclass(frozen=True)
 class _Records:
-    """Parses a line to an item's raw id and its title, description, brand and categories; these are None if the text is
-    not requested."""
+    """Parses a line to an item's raw id and its text, None if it is not requested."""
 
     found: RawFileHandle
     release: Release
@@ -218,14 +211,13 @@ class _Records:
         raw, record = self._record(line, content, first)
         code = self.place.get(raw)
         if code is None or record is None or not self.wanted.text[code]:
-            return raw, None, None, None, None
+            return raw, None
         spec = self.found.spec
         fields = spec.fields or {column: column for column in spec.columns}
         try:
-            text = item_text(record, fields, self.wanted.mode, spec.extra)
+            return raw, item_text(record, fields, self.wanted.mode, spec.extra)
         except NoText as error:
             raise WrongLine(error.args[0], where=self.found.at(line, error.args[1]), hint=REFETCH) from error
-        return raw, text.title, text.description, text.brand, text.categories
 
     def _record(self, line: int, content: bytes, first: bool) -> tuple[str, Mapping[str, Any] | None]:
         spec = self.found.spec

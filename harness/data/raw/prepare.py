@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.hashing import fingerprint
 from harness.data.dataset import NOT_IN_NAMES, Dataset, ItemText
 from harness.data.download import Progress
-from harness.data.local_store import StoredDataset, find, load, provenance, save_dataset, staging_dir, unfinished
+from harness.data.local_store import StoredDataset, building, find, load, provenance, save_dataset
 from harness.data.raw.filters import FILE_RULE, HASH_RULE, FilteredRows, Ordered, first_of_each, in_order, k_core
 from harness.data.raw.interactions import RawLog, instant, read_log
 from harness.data.raw.parsing import Metadata, RequestedItems, read_metadata
@@ -119,22 +118,8 @@ class Prepared:
     fresh: bool
 
 
-@dataclass(frozen=True)
-class Work:
-    """How raw files are read: the progress reporter, the folder of saved rows until the data set is complete, and the
-    tolerated share of wrong lines."""
-
-    progress: Progress | None = None
-    folder: Path | None = None
-    reading: Reading = PLAIN
-
-    def options(self, kind: str) -> tuple[Progress | None, Path | None, Reading]:
-        """The last parameters of `read_log` and `read_metadata`."""
-        return self.progress, self.folder and self.folder / kind, self.reading
-
-
 def prepare(request: Request, progress: Progress | None = None) -> Prepared:
-    """Builds the data set, or returns the stored one of the same raw files; an interrupted build continues.
+    """Builds the data set, or returns the stored one of the same raw files.
 
     Raises `InputError` for an unknown name, missing or broken raw files, files that do not belong together, and an
     empty result; no data set is written then.
@@ -150,13 +135,12 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     raw = [file.record() for file in entries.values()]
     checksums = _checksums(data, raw)
     made_of = {"settings": settings, "raw": raw, "checksums": checksums}
-    if not unfinished(name) and (previous := _before(name, made_of)) is not None:
+    if (previous := _before(name, made_of)) is not None:
         return previous
-    with staging_dir(name, fingerprint(SCHEMA, made_of)) as folder:
+    with building(name):
         if (previous := _before(name, made_of)) is not None:
             return previous
-        work = Work(progress, folder, Reading(bad_lines=request.bad_lines))
-        dataset, fields = build(data, entries, settings, work)
+        dataset, fields = build(data, entries, settings, progress, Reading(bad_lines=request.bad_lines))
         dataset = replace(dataset, name=name)
         warnings = [f"{file}: its SHA-256 is {text}" for file, text in checksums.items() if text.startswith(OTHER)]
         warnings += fields.pop("warnings")
@@ -169,13 +153,13 @@ def build(
     data: RawSet,
     entries: Mapping[str, RawFileHandle],
     settings: Mapping[str, Any],
-    work: Work | None = None,
+    progress: Progress | None = None,
+    reading: Reading = PLAIN,
 ) -> tuple[Dataset, dict[str, Any]]:
     """The data set from its two raw files, and what was done."""
-    work = work or Work()
-    log = read_log(entries["interactions"], data.release, *work.options("interactions"))
+    log = read_log(entries["interactions"], data.release, progress, reading)
     rows = _published_start(FilteredRows.of(log), data, settings["window"])
-    metadata = _metadata(entries, data, rows, settings["text"], work)
+    metadata = _metadata(entries, data, rows, settings["text"], progress, reading)
     rows = _published_end(rows, data, metadata)
     _not_empty(rows, data, entries["interactions"])
     ordered = in_order(rows, settings["tie_seed"])
@@ -230,16 +214,17 @@ def _metadata(
     data: RawSet,
     rows: FilteredRows,
     text: TextMode,
-    work: Work,
+    progress: Progress | None,
+    reading: Reading,
 ) -> Metadata:
     """Reads the metadata, with the texts of items that have enough interactions before the k-core."""
     log: RawLog = rows.log
     requested = RequestedItems(log.items, rows.counts()[1] >= data.release.core, text)
-    metadata = read_metadata(entries["metadata"], data.release, requested, *work.options("metadata"))
+    metadata = read_metadata(entries["metadata"], data.release, requested, progress, reading)
     if not metadata.known.any():
         message = f"it describes none of the {len(log.items):,} items of {entries['interactions'].name}"
         users = RequestedItems(log.users, np.zeros(len(log.users), bool))
-        if read_metadata(entries["metadata"], data.release, users, reading=work.reading).known.any():
+        if read_metadata(entries["metadata"], data.release, users, reading=reading).known.any():
             message += " (its columns of users and items may have changed places, as in the release of 2014)"
         hint = "give two files of the same release and category"
         raise InputError(message, where=entries["metadata"].name, hint=hint, code="empty-data")
