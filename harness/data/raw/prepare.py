@@ -22,7 +22,7 @@ from harness.data.download import Progress
 from harness.data.local_store import StoredDataset, building, find, load, provenance, save_dataset
 from harness.data.raw.filters import FILE_RULE, HASH_RULE, FilteredRows, Ordered, first_of_each, in_order, k_core
 from harness.data.raw.interactions import RawLog, instant, read_log
-from harness.data.raw.parsing import Metadata, RequestedItems, read_metadata
+from harness.data.raw.parsing import Metadata, read_metadata
 from harness.data.raw.releases import RawSet, resolve
 from harness.data.raw.streams import RawFileHandle, download, locate
 from harness.data.readers.item_texts import TextMode
@@ -219,12 +219,12 @@ def _metadata(
 ) -> Metadata:
     """Reads the metadata, with the texts of items that have enough interactions before the k-core."""
     log: RawLog = rows.log
-    requested = RequestedItems(log.items, rows.counts()[1] >= data.release.core, text)
-    metadata = read_metadata(entries["metadata"], data.release, requested, progress, reading)
+    wanted = rows.counts()[1] >= data.release.core
+    metadata = read_metadata(entries["metadata"], data.release, log.items, wanted, text, progress, reading)
     if not metadata.known.any():
         message = f"it describes none of the {len(log.items):,} items of {entries['interactions'].name}"
-        users = RequestedItems(log.users, np.zeros(len(log.users), bool))
-        if read_metadata(entries["metadata"], data.release, users, reading=reading).known.any():
+        none = np.zeros(len(log.users), bool)
+        if read_metadata(entries["metadata"], data.release, log.users, none, reading=reading).known.any():
             message += " (its columns of users and items may have changed places, as in the release of 2014)"
         hint = "give two files of the same release and category"
         raise InputError(message, where=entries["metadata"].name, hint=hint, code="empty-data")
@@ -253,7 +253,7 @@ def _in_time(ordered: Ordered, file_handle: RawFileHandle) -> None:
     users = ordered.sequences.rows()
     if not ((users[1:] == users[:-1]) & (ordered.times[1:] != ordered.times[:-1])).any():
         message = "the timestamps never differ within any user: they state no order in time"
-        location = f"{file_handle.name} field {file_handle.spec.fields.get('time', 'time')!r}"
+        location = f"{file_handle.name} field {file_handle.spec.field_name('time')!r}"
         hint = "give the file with the true times, as it was published"
         raise InputError(message, where=location, hint=hint, code="no-time-order")
 
