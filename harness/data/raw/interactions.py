@@ -14,6 +14,8 @@ from functools import cached_property
 from math import isfinite
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import csv
 
 from harness.core.json_files import REFETCH
 from harness.data.download import Progress
@@ -127,9 +129,6 @@ def instant(text: str) -> float:
 
 def _read_fast(file_handle: RawFileHandle, rules: Rules) -> RawLog | None:
     """The complete CSV file, read by Arrow; None if anything in it is invalid, so that `_read_slow` reports it."""
-    import pyarrow as pa
-    from pyarrow import csv
-
     spec = file_handle.spec
     text = pa.dictionary(pa.int32(), pa.string())
     types = {"user": text, "item": text, "rating": pa.float64(), "time": pa.int64()}

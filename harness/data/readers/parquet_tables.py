@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
 
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order, Review
 from harness.data.readers.interactions import Log
@@ -38,9 +41,6 @@ from harness.data.reading import (
     twice,
 )
 from harness.errors import InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 INTERACTIONS = "interactions.parquet"
 ITEMS = "items.parquet"
@@ -111,8 +111,6 @@ def read_file(
 
 def write(dataset: Dataset, folder: Path) -> None:
     """The three tables. `items.parquet` is written even without text: it carries the order of items."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     def put(name: str, columns: Mapping[str, Any]) -> None:
         pq.write_table(pa.table(columns), folder / name, compression="zstd")
@@ -137,9 +135,6 @@ def write(dataset: Dataset, folder: Path) -> None:
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """A table of a Parquet file, its content checked. Raises `InputError` for another format, and for a file whose
     claimed size is larger than a file of its length can hold."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:  # where it has any
             _bounded(path, file.metadata)
@@ -157,8 +152,6 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def _plain_types(table: pa.Table) -> pa.Table:
     """A table without categories, text as bytes, views and decimals, which other programs write: values instead."""
-    import pyarrow as pa
-
     for place, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind).endswith("_view"):
@@ -192,8 +185,6 @@ def _matched(
 
 def _joined(paths: Sequence[Path]) -> pa.Table:
     """The rows of several files, one after the other."""
-    import pyarrow as pa
-
     tables = [read_parquet(path) for path in paths]
     try:
         names = [name for name in tables[0].column_names if all(name in table.column_names for table in tables)]
@@ -206,9 +197,6 @@ def _joined(paths: Sequence[Path]) -> pa.Table:
 
 def _unrolled(path: Path, table: pa.Table, fields: list[str]) -> pa.Table:
     """A table whose items are lists as one with an item a row; a list of times goes with it."""
-    import pyarrow as pa
-    import pyarrow.compute
-
     pc: Any = pyarrow.compute  # its functions are made at import
     if not is_list(table.column(fields[0]).type):
         return table
@@ -227,8 +215,6 @@ def _unrolled(path: Path, table: pa.Table, fields: list[str]) -> pa.Table:
 
 def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
     """One id column as text; a missing id is an empty one, which the log refuses with its row."""
-    import pyarrow as pa
-
     kind, raw = table.column(field).type, table.column(field).to_pylist()
     if pa.types.is_floating(kind):
         raw = [None if value is None or value != value else value for value in raw]
@@ -242,8 +228,6 @@ def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
 
 def _times(path: Path, table: pa.Table, field: str) -> list[str] | np.ndarray:
     """Times as `Log` takes them: text, or float64 with NaN where there is none."""
-    import pyarrow as pa
-
     column = table.column(field).combine_chunks()
     if _is_text(column.type):
         return [raw or "" for raw in column.to_pylist()]
@@ -255,8 +239,6 @@ def _times(path: Path, table: pa.Table, field: str) -> list[str] | np.ndarray:
 
 def _numbers(path: Path, table: pa.Table, field: str, needed: str = "numbers") -> np.ndarray:
     """Float64, NaN where there is none."""
-    import pyarrow as pa
-
     column = table.column(field).combine_chunks()
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         message, hint = f"{needed} are needed, not {column.type}", "write numbers, or Parquet timestamps"
@@ -307,8 +289,6 @@ def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:
 
 
 def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
-    import pyarrow as pa
-
     column = table.column(field)
     if not (_is_text(column.type) or pa.types.is_null(column.type)):
         raise WrongLine(f"text is needed, not {column.type}", where=_field(path, field), hint=WRITE_AGAIN)
@@ -335,12 +315,8 @@ def _categories(path: Path, table: pa.Table, field: str) -> list[tuple[str, ...]
 
 def is_list(kind: Any) -> bool:
     """Whether an Arrow type is one of lists."""
-    import pyarrow as pa
-
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)

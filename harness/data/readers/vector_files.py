@@ -15,6 +15,7 @@ from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
+import pyarrow as pa
 
 from harness.core.json_files import read_text
 from harness.data.readers.parquet_tables import is_list, read_parquet
@@ -132,8 +133,6 @@ def _from_array(path: Path) -> VectorTable:
 
 def _from_parquet(path: Path) -> VectorTable:
     """One id column, and either one column of lists or one number column a dimension."""
-    import pyarrow as pa
-
     table = read_parquet(path)
     name = _named(path, table.column_names, ID_NAMES, "id column")
     columns = [column for column in table.column_names if column != name]
