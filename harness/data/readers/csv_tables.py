@@ -80,7 +80,7 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
     """The text of each item of an item file (`texts_by_item`), what a reader says of it, and the order of its rows."""
     file = read_table(path, reading)
     location = f"{path} line 1"
-    columns = matched(file.columns, (ITEM, *TEXT_FIELDS), reading.only(file.columns), location)
+    columns = matched(file.columns, (), (ITEM, *TEXT_FIELDS), reading.only(file.columns), location)
     places = columns.places
     if ITEM not in places or len(places) + len(columns.extra) < 2:
         missing = [name for name in (ITEM, TITLE) if name not in places]
@@ -129,7 +129,7 @@ def has_header(path: Path) -> bool:
     with open_text(path) as file:
         _, line = first_line(file)
     names = [name.strip() for name in line.strip().split(separator_of(line.strip()))]
-    return len(matched(names, (USER, ITEM), PLAIN, str(path)).places) == 2
+    return len(matched(names, (), (USER, ITEM), PLAIN, str(path)).places) == 2
 
 
 def _joined(paths: Sequence[Path], reading: Reading) -> TableFile:

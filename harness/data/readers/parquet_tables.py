@@ -36,7 +36,7 @@ from harness.data.reading import (
     Reading,
     WrongLine,
     lacking,
-    matched_all,
+    matched,
     no_rows,
     twice,
 )
@@ -81,7 +81,8 @@ def read_file(
     files of the table where there are several, `path` being one of them.
     """
     needed = (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM)
-    table, columns = _matched(path, _joined(parts) if parts else read_parquet(path), needed, (RATING,), reading)
+    table = _joined(parts) if parts else read_parquet(path)
+    columns = _matched(path, table, needed, (RATING,), reading)
     joined = (f"{', '.join(part.name for part in parts)} are joined; the protocol splits them again",) if parts else ()
     places = columns.places
     table = _unrolled(path, table, [places[name] for name in (ITEM, TIMESTAMP) if name in needed])
@@ -174,13 +175,13 @@ def _bounded(path: Path, description: Any) -> None:
 
 def _matched(
     path: Path, table: pa.Table, needed: tuple[str, ...], optional: tuple[str, ...], reading: Reading
-) -> tuple[pa.Table, Matched]:
-    """The table, and which of its columns are which. Raises `InputError` where one is missing or there are no rows."""
+) -> Matched:
+    """Which columns are which. Raises `InputError` where one is missing or there are no rows."""
     names = table.column_names
-    columns = matched_all(names, needed, optional, reading.only(names), str(path), "it")
+    columns = matched(names, needed, optional, reading.only(names), str(path), "it")
     if not len(table):
         raise no_rows(path)
-    return table, columns
+    return columns
 
 
 def _joined(paths: Sequence[Path]) -> pa.Table:
@@ -252,7 +253,8 @@ def _field(path: Path, field: str) -> str:
 
 def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText] | None, tuple[str, ...]]:
     """Items in the file's order, their text (None if the file has no text column), and notes."""
-    table, columns = _matched(path, read_parquet(path), (ITEM,), TEXT_FIELDS, reading)
+    table = read_parquet(path)
+    columns = _matched(path, table, (ITEM,), TEXT_FIELDS, reading)
     places = columns.places
     items = _ids(path, table, places[ITEM])
 

@@ -160,7 +160,7 @@ def read_atomic(path: Path, needed: tuple[str, ...], reading: Reading, optional:
     """One atomic file that must have our columns `needed`, a timestamp as `float` and the others as `token`;
     `optional` may be there."""
     types = _types(path)
-    columns = matched(tuple(types), (*needed, *optional), reading.only(types), f"{path} line 1")
+    columns = matched(tuple(types), (), (*needed, *optional), reading.only(types), f"{path} line 1")
     for canonical in needed:
         name, kind = columns.places.get(canonical), "float" if canonical == TIMESTAMP else "token"
         if name is None or types[name] != kind:

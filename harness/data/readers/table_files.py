@@ -8,12 +8,13 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from harness.core.json_files import open_text, parse_json, read_json, read_text
-from harness.data.reading import BadLines, Matched, Reading, WrongLine, matched_all, no_rows, twice
+from harness.data.reading import BadLines, Matched, Reading, WrongLine, matched, no_rows, twice
 from harness.errors import InputError
 
 LONGEST_FIELD = 2**31 - 1  # the csv module's own limit, 131,072, is shorter than some descriptions
@@ -54,7 +55,7 @@ class TableFile:
 
     def matched(self, needed: tuple[str, ...], optional: tuple[str, ...], reading: Reading) -> Matched:
         """Which columns are which; `InputError` where one of `needed` is missing."""
-        return matched_all(self.columns, needed, optional, reading, f"{self.path} line 1")
+        return matched(self.columns, needed, optional, reading, f"{self.path} line 1")
 
 
 def stem(path: Path) -> str:
@@ -108,22 +109,25 @@ def _csv(path: Path, bad: BadLines, *, headless: bool) -> TableFile:
     if not first.strip():
         read_text(path)  # which says so where the file is empty
     separator = separator_of(first.rstrip("\r\n"), headless=headless)
+    names = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", COLONS: "double colons", BLANKS: "blanks"}
+    hint = f"part fields by {names[separator]}, and quote a field that holds one"
+
+    def read(bad: BadLines, **form: Any) -> TableFile:
+        return table_of(path, _csv_rows(path, separator, skipped, **form), bad, hint, headless=headless)
+
     try:
-        return _of_separator(path, bad, separator, skipped, headless=headless)
-    except _BrokenQuotes as error:
-        broken = error
-    form: dict[str, Any] = {"doublequote": False, "escapechar": "\\"}
-    note = "backslashes before quotes are read as escapes"
-    if separator == "\t":
-        form, note = {"quoting": csv.QUOTE_NONE}, "quotes are read as any other character"
-    again = BadLines(path.name, bad.reading)
-    try:
-        table = _of_separator(path, again, separator, skipped, headless=headless, **form)
+        return read(bad)
     except _BrokenQuotes:
-        raise broken from None
-    if not table.rows or again.count > bad.reading.tolerated(len(table.rows) + again.count):
-        raise broken
-    return replace(table, notes=(*table.notes, f"{path.name}: {note}"))
+        form: dict[str, Any] = {"doublequote": False, "escapechar": "\\"}
+        note = "backslashes before quotes are read as escapes"
+        if separator == "\t":
+            form, note = {"quoting": csv.QUOTE_NONE}, "quotes are read as any other character"
+        again = BadLines(path.name, bad.reading)
+        with suppress(_BrokenQuotes):
+            table = read(again, **form)
+            if table.rows and again.count <= bad.reading.tolerated(len(table.rows) + again.count):
+                return replace(table, notes=(*table.notes, f"{path.name}: {note}"))
+        raise
 
 
 class _BrokenQuotes(InputError):
@@ -139,14 +143,8 @@ def first_line(file: TextIO) -> tuple[int, str]:
     return 0, ""
 
 
-def _of_separator(path: Path, bad: BadLines, separator: str, skipped: int, *, headless: bool, **form: Any) -> TableFile:
-    """The table behind the first `skipped` lines; `form` are options of the csv module. Raises `_BrokenQuotes`."""
-    names = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", COLONS: "double colons", BLANKS: "blanks"}
-    hint = f"part fields by {names[separator]}, and quote a field that holds one"
-    return table_of(path, _csv_rows(path, separator, skipped, **form), bad, hint, headless=headless)
-
-
 def _csv_rows(path: Path, separator: str, skipped: int, **form: Any) -> Iterator[tuple[int, list[str]]]:
+    """The rows behind the first `skipped` lines; `form` are options of the csv module. Raises `_BrokenQuotes`."""
     with open_text(path) as file:
         for _ in range(skipped):
             file.readline()
