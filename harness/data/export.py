@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.files import sync_folder, sync_tree
+from harness.core.files import translate_os_errors
 from harness.data.dataset import Dataset, Order
 from harness.data.loading import read_folder
+from harness.data.local_store import staged_folder
 from harness.data.readers import lcrec, parquet_tables, recbole
 from harness.data.reading import BRAND, CATEGORIES, DESCRIPTION, ITEM, TEXT_FIELDS, TIMESTAMP, TITLE, USER
 from harness.errors import InputError, unknown_name
@@ -216,17 +215,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         hint = "choose a new or empty folder"
         raise InputError("there is something already", where=str(folder), hint=hint, code="already-exists")
-    try:
+    with translate_os_errors(folder, "free some space, or choose another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        path = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with staged_folder(folder, f".{folder.name}-") as path:
             yield path
-            path.chmod(0o755)
-            sync_tree(path)
-            path.replace(folder)
-            sync_folder(folder.parent)
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-    except OSError as error:
-        message, hint = f"cannot write: {error.strerror or error}", "free some space, or choose another folder"
-        raise InputError(message, where=str(folder), hint=hint, code="cannot-write") from error

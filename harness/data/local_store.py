@@ -12,8 +12,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,8 +133,7 @@ def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any
     """Fills a temporary folder, reads it back, and moves it into place."""
     from harness.data.readers import lcrec, parquet_tables
 
-    path = Path(tempfile.mkdtemp(prefix=f".{entry.name}{SEPARATOR}", suffix=".tmp", dir=entry.path.parent))
-    try:
+    with staged_folder(entry.path, f".{entry.name}{SEPARATOR}", ".tmp") as path:
         parquet_tables.write(dataset, path)
         if dataset.index_file is not None:
             lcrec.copy_index(dataset.index_file, path, entry.name)
@@ -143,11 +142,19 @@ def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any
             message = "it cannot be kept as it is: reading it back gives something else"
             hint = "leave out users and items without interactions"
             raise InputError(message, where=entry.name, hint=hint, code="wrong-checksum")
+        shutil.rmtree(entry.path, ignore_errors=True)  # incomplete
+
+
+@contextmanager
+def staged_folder(folder: Path, prefix: str, suffix: str = "") -> Iterator[Path]:
+    """A temporary folder beside `folder`, which it becomes after the block; nothing is left of it after an error."""
+    path = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=folder.parent))
+    try:
+        yield path
         path.chmod(0o755)
         sync_tree(path)
-        shutil.rmtree(entry.path, ignore_errors=True)  # incomplete
-        path.rename(entry.path)
-        sync_folder(entry.path.parent)
+        path.replace(folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(path, ignore_errors=True)
 

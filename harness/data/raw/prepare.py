@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ from harness.errors import InputError
 
 RULES = 1  # of the steps of `prepare`: bumped, with a dated line here, by whatever can change their result
 SCHEMA = 1  # of provenance.json
-NOT_IN_METADATA = "without metadata dropped"
 OTHER = "not"
 SUSPICIOUS = 0.5  # share of interactions whose loss for want of metadata is worth a warning
 
@@ -160,12 +158,19 @@ def build(
     log = read_log(entries["interactions"], data.release, progress, reading)
     rows = _published_start(FilteredRows.of(log), data, settings["window"])
     metadata = _metadata(entries, data, rows, settings["text"], progress, reading)
-    rows = _published_end(rows, data, metadata)
+    warnings = [*log.left_out, *metadata.left_out]
+    if data.release.with_metadata:
+        before = len(rows.kept)
+        rows = rows.keep(metadata.known[rows.items], "items without metadata dropped")
+        if (dropped := 1 - len(rows.kept) / max(before, 1)) > SUSPICIOUS:
+            doubt = "of the interactions are with items without metadata: do the files belong together?"
+            warnings.append(f"{dropped:.0%} {doubt}")
+    rows = k_core(rows, data.release.core)
     _not_empty(rows, data, entries["interactions"])
     ordered = in_order(rows, settings["tie_seed"])
     _in_time(ordered, entries["interactions"])
     dataset = _dataset(data, ordered, metadata, rows.history, settings["tie_rule"])
-    return dataset, _story(data, rows, metadata, dataset)
+    return dataset, {"warnings": warnings, **_story(data, rows, metadata, dataset)}
 
 
 def _checksums(data: RawSet, raw: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -231,12 +236,6 @@ def _metadata(
     return metadata
 
 
-def _published_end(rows: FilteredRows, data: RawSet, metadata: Metadata) -> FilteredRows:
-    if data.release.with_metadata:
-        rows = rows.keep(metadata.known[rows.items], f"items {NOT_IN_METADATA}")
-    return k_core(rows, data.release.core)
-
-
 def _not_empty(rows: FilteredRows, data: RawSet, file_handle: RawFileHandle) -> None:
     if not len(rows.kept):
         remaining = ", ".join(f"{entry['interactions']:,} {entry['step']}" for entry in rows.history)
@@ -256,16 +255,6 @@ def _in_time(ordered: Ordered, file_handle: RawFileHandle) -> None:
         location = f"{file_handle.name} field {file_handle.spec.field_name('time')!r}"
         hint = "give the file with the true times, as it was published"
         raise InputError(message, where=location, hint=hint, code="no-time-order")
-
-
-def _warnings(rows: FilteredRows) -> list[str]:
-    counts = {str(entry["step"]): int(entry["interactions"]) for entry in rows.history}
-    steps = list(counts)
-    for previous, step in pairwise(steps):
-        dropped = 1 - counts[step] / max(counts[previous], 1)
-        if step.endswith(NOT_IN_METADATA) and dropped > SUSPICIOUS:
-            return [f"{dropped:.0%} of the interactions are with items without metadata: do the files belong together?"]
-    return []
 
 
 def _dataset(
@@ -293,7 +282,6 @@ def _story(data: RawSet, rows: FilteredRows, metadata: Metadata, dataset: Datase
         "licence": data.release.licence,
         "homepage": data.release.homepage,
         "steps": rows.history,
-        "warnings": [*rows.log.left_out, *metadata.left_out, *_warnings(rows)],
         "text": {
             "records": metadata.lines,
             "records_of_items_without_interactions": metadata.unrated,

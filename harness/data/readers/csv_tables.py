@@ -51,21 +51,9 @@ def read_file(
     described = named(path.parent, ITEMS) or named(path.parent, "item")
     texts, text_notes, item_file = (None, (), None) if described is None else read_items(described, reading)
     places = columns.places
-    file = _unrolled(file, places[ITEM], places[TIMESTAMP] if order == "time" else None)
-    log = Log(
-        path=path,
-        users=file.column(places[USER]),
-        items=file.column(places[ITEM]),
-        timestamps=file.column(places[TIMESTAMP]) if order == "time" else [],
-        lines=file.lines,
-        order=order,
-        fields=places,
-        ratings=file.column(places[RATING]) if RATING in places else None,
-        reading=reading,
-        bad=file.bad,
-        notes=(*columns.notes(path.name), *file.notes, *text_notes),
-        item_file=item_file,
-    )
+    file = replace(_unrolled(file, places[ITEM], places.get(TIMESTAMP)), path=path)
+    log = Log.of_table(file, places, order, reading, item_file)
+    log.fields, log.notes = places, (*columns.notes(path.name), *file.notes, *text_notes)
     kind = "JSON lines" if ".json" in path.name or ".ndjson" in path.name else "CSV"
     return log.dataset(name, texts, f"{kind}, {path.name}")
 

@@ -70,10 +70,6 @@ class AtomicFile:
         """One of our columns; empty strings where the file does not have it."""
         return self.table.column(self.columns.places.get(canonical))
 
-    def notes(self) -> tuple[str, ...]:
-        """What was decided in reading it."""
-        return (*self.columns.notes(self.table.path.name), *self.table.notes)
-
 
 def read(folder: Path, name: str, order: Order = "time", reading: Reading = PLAIN) -> Dataset:
     """Users and items in order of first appearance, line by line; each user's rows by (timestamp, line). With the order
@@ -83,19 +79,8 @@ def read(folder: Path, name: str, order: Order = "time", reading: Reading = PLAI
         path = packed
     file = read_atomic(path, (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM), reading, (RATING,))
     texts, text_notes, item_file = read_items(folder / f"{name}{ITEMS}", reading)
-    log = Log(
-        path=path,
-        users=file.column(USER),
-        items=file.column(ITEM),
-        timestamps=file.column(TIMESTAMP) if order == "time" else [],
-        lines=file.table.lines,
-        order=order,
-        ratings=file.column(RATING) if RATING in file.columns.places else None,
-        reading=reading,
-        bad=file.table.bad,
-        notes=(*file.notes(), *text_notes),
-        item_file=item_file,
-    )
+    log = Log.of_table(file.table, file.columns.places, order, reading, item_file)
+    log.notes = (*file.columns.notes(path.name), *file.table.notes, *text_notes)
     return log.dataset(name, texts, f"RecBole atomic files, {path.name}")
 
 
