@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.data.dataset import alphabetical, core_passes
+from harness.data.dataset import Dataset, alphabetical, core_passes
 from harness.data.ragged import RaggedArray
 from harness.data.raw.interactions import RawLog
 
@@ -33,8 +33,7 @@ class FilteredRows:
     @classmethod
     def of(cls, log: RawLog) -> FilteredRows:
         """All rows."""
-        rows = cls(log, np.arange(len(log)))
-        return rows.note("in the raw file")
+        return cls(log, np.arange(len(log))).note("in the raw file")
 
     @property
     def users(self) -> np.ndarray:
@@ -64,11 +63,7 @@ class FilteredRows:
 
 
 def first_of_each(log: RawLog, mask: np.ndarray) -> np.ndarray:
-    """Bool, one a remaining row: the earliest interaction of its user with its item (of equal times, the earliest
-    line).
-
-    Of exact duplicates of a line one remains.
-    """
+    """Bool, one a remaining row: the earliest interaction of its user with its item (the first line of equal times)."""
     pairs = log.user_codes[mask] * np.int64(max(len(log.items), 1)) + log.item_codes[mask]
     order = np.lexsort((log.times[mask], pairs))  # stable: equal times stay in the order of lines
     first = np.ones(len(order), bool)
@@ -85,17 +80,7 @@ def k_core(rows: FilteredRows, k: int) -> FilteredRows:
     return rows
 
 
-@dataclass(frozen=True)
-class Ordered:
-    """Sequences under final ids: `users[u]` and `items[i]` are raw ids; `times` is aligned with `sequences.values`."""
-
-    users: tuple[str, ...]
-    items: tuple[str, ...]
-    sequences: RaggedArray
-    times: np.ndarray
-
-
-def in_order(rows: FilteredRows, tie_seed: int | None) -> Ordered:
+def in_order(rows: FilteredRows, name: str, tie_seed: int | None) -> Dataset:
     """Users one after another, each in time order; items numbered by first appearance in that listing.
 
     `tie_seed` None: equal timestamps by line, users by their first line. Otherwise equal timestamps by a hash, users by
@@ -123,11 +108,12 @@ def in_order(rows: FilteredRows, tie_seed: int | None) -> Ordered:
     distinct, first = np.unique(flat, return_index=True)
     listed = distinct[np.argsort(first)]
     lengths = np.bincount(place[user_rows], minlength=len(user_codes))
-    return Ordered(
+    return Dataset(
+        name,
         users=tuple(raw_users[u] for u in by_place),
         items=tuple(raw_items[i] for i in listed),
         sequences=RaggedArray.of_lengths(np.argsort(listed)[flat], lengths),
-        times=times[order],
+        timestamps=times[order],
     )
 
 

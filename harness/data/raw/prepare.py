@@ -19,7 +19,7 @@ import numpy as np
 from harness.data.dataset import NOT_IN_NAMES, Dataset, ItemText
 from harness.data.download import Progress
 from harness.data.local_store import StoredDataset, building, find, load, provenance, save_dataset
-from harness.data.raw.filters import FILE_RULE, HASH_RULE, FilteredRows, Ordered, first_of_each, in_order, k_core
+from harness.data.raw.filters import FILE_RULE, HASH_RULE, FilteredRows, first_of_each, in_order, k_core
 from harness.data.raw.interactions import RawLog, instant, read_log
 from harness.data.raw.parsing import Metadata, read_metadata
 from harness.data.raw.releases import RawSet, resolve
@@ -167,9 +167,17 @@ def build(
             warnings.append(f"{dropped:.0%} {doubt}")
     rows = k_core(rows, data.release.core)
     _not_empty(rows, data, entries["interactions"])
-    ordered = in_order(rows, settings["tie_seed"])
-    _in_time(ordered, entries["interactions"])
-    dataset = _dataset(data, ordered, metadata, rows.history, settings["tie_rule"])
+    dataset = in_order(rows, data.name, settings["tie_seed"])
+    _in_time(dataset, entries["interactions"])
+    dropped = {kind: int(rows.history[0][kind]) - int(rows.history[-1][kind]) for kind in ("users", "items")}
+    reason = "of the raw file that the steps took away (see provenance.json)"
+    dataset = replace(
+        dataset,
+        text=tuple(metadata.texts.get(item, ItemText()) for item in dataset.items),
+        source=f"{data.title}, prepared from its raw files",
+        notes=(settings["tie_rule"],),
+        lost=tuple((f"{kind} {reason}", count) for kind, count in dropped.items() if count),
+    )
     return dataset, {"warnings": warnings, **_story(data, rows, metadata, dataset)}
 
 
@@ -247,32 +255,15 @@ def _not_empty(rows: FilteredRows, data: RawSet, file_handle: RawFileHandle) -> 
         raise InputError(message, where=file_handle.name, hint=hint, code="empty-data")
 
 
-def _in_time(ordered: Ordered, file_handle: RawFileHandle) -> None:
+def _in_time(dataset: Dataset, file_handle: RawFileHandle) -> None:
     """Raises `InputError` if timestamps never differ within a user: no tie rule gives an order in time then."""
-    users = ordered.sequences.rows()
-    if not ((users[1:] == users[:-1]) & (ordered.times[1:] != ordered.times[:-1])).any():
+    users, times = dataset.sequences.rows(), dataset.timestamps
+    assert times is not None
+    if not ((users[1:] == users[:-1]) & (times[1:] != times[:-1])).any():
         message = "the timestamps never differ within any user: they state no order in time"
         location = f"{file_handle.name} field {file_handle.spec.field_name('time')!r}"
         hint = "give the file with the true times, as it was published"
         raise InputError(message, where=location, hint=hint, code="no-time-order")
-
-
-def _dataset(
-    data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequence[Mapping[str, Any]], tie_rule: str
-) -> Dataset:
-    dropped = {kind: history[0][kind] - history[-1][kind] for kind in ("users", "items")}
-    reason = "of the raw file that the steps took away (see provenance.json)"
-    return Dataset(
-        name=data.name,
-        users=ordered.users,
-        items=ordered.items,
-        sequences=ordered.sequences,
-        timestamps=ordered.times,
-        text=tuple(metadata.texts.get(item, ItemText()) for item in ordered.items),
-        source=f"{data.title}, prepared from its raw files",
-        notes=(tie_rule,),
-        lost=tuple((f"{kind} {reason}", count) for kind, count in dropped.items() if count),
-    )
 
 
 def _story(data: RawSet, rows: FilteredRows, metadata: Metadata, dataset: Dataset) -> dict[str, Any]:

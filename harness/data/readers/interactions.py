@@ -62,11 +62,10 @@ class Log:
         cls, file: TableFile, places: Mapping[str, str], order: Order, reading: Reading, item_file: ItemFile | None
     ) -> Log:
         """From a table; `places` maps our columns to the file's."""
-        users, items, times, ratings = (
-            file.column(places[name]) if name in places else [] for name in (USER, ITEM, TIMESTAMP, RATING)
-        )
+        users, items = file.column(places[USER]), file.column(places[ITEM])
+        times = file.column(places[TIMESTAMP]) if order == "time" else []
         log = cls(file.path, users, items, times, file.lines, order, reading=reading, bad=file.bad, item_file=item_file)
-        log.ratings = ratings if RATING in places else None
+        log.ratings = file.column(places[RATING]) if RATING in places else None
         return log
 
     def __post_init__(self) -> None:

@@ -54,11 +54,6 @@ WRITE_AGAIN = "write it again as Parquet"
 STRICT = Reading(bad_lines=0)  # no row may be wrong
 
 
-def read(folder: Path, name: str, order: Order = "time", reading: Reading = PLAIN) -> Dataset:
-    """The tables of a folder; see `read_file`."""
-    return read_file(folder / INTERACTIONS, name, order, reading)
-
-
 def read_stored(folder: Path, name: str, order: Order) -> Dataset:
     """A data set that this program has written: times are seconds, and the order of items is the file's."""
     dataset = read_file(folder / INTERACTIONS, name, order, STRICT, in_seconds=True)

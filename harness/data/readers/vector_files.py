@@ -23,15 +23,12 @@ from harness.data.reading import normalized
 from harness.errors import InputError, truncate
 
 ID_NAMES = (
-    *("item", "item_id", "items", "item_ids", "id", "ids", "asin", "parent_asin", "iid"),
-    *("product_id", "product", "movie_id", "article_id", "sku"),
-)
+    "item", "item_id", "items", "item_ids", "id", "ids", "asin", "parent_asin", "iid", "product_id", "product",
+    "movie_id", "article_id", "sku",
+)  # fmt: skip
 VECTOR_NAMES = ("vector", "vectors", "embedding", "embeddings", "emb", "values", "features")
 IDS_ENDING = ".ids.txt"
-UNFOLDED, UNFOLDS = (
-    1 << 26,
-    1100,
-)  # bytes that any .npz may unfold to; of a larger one, so many for each (deflate's own)
+UNFOLDED, UNFOLDS = 1 << 26, 1100  # bytes that any .npz may unfold to; of a larger one, so many a byte (deflate's own)
 EXAMPLES = 3
 FORMATS = (
     "give Parquet or .npz with an id column and a vector column, or FILE.ids.txt with one item id a line beside "
