@@ -9,7 +9,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from harness.data.dataset import Dataset, Order
 from harness.data.loading import read_folder
 from harness.data.local_store import staged_folder
 from harness.data.readers import lcrec, parquet_tables, recbole
-from harness.data.reading import BRAND, CATEGORIES, DESCRIPTION, ITEM, TEXT_FIELDS, TIMESTAMP, TITLE, USER
+from harness.data.reading import CATEGORIES, ITEM, TEXT_FIELDS, TIMESTAMP, USER
 from harness.errors import InputError, unknown_name
 
 INTERACTIONS_CSV, ITEMS_CSV = "interactions.csv", "items.csv"
@@ -40,12 +40,7 @@ def _lcrec(dataset: Dataset, folder: Path) -> Iterator[str]:
     if dataset.text is not None:
         plain = not any("," in name for text in dataset.text for name in text.categories)
         texts = {
-            item: {
-                TITLE: text.title,
-                DESCRIPTION: text.description,
-                BRAND: text.brand,
-                CATEGORIES: ",".join(text.categories) if plain else list(text.categories),
-            }
+            item: {**asdict(text), CATEGORIES: ",".join(text.categories) if plain else list(text.categories)}
             for item, text in zip(dataset.items, dataset.text, strict=True)
         }
         _put(folder / f"{dataset.name}{lcrec.ITEMS}", json.dumps(texts, ensure_ascii=False, indent=1))
