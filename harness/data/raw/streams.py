@@ -71,20 +71,29 @@ class RawFileHandle:
         """
         number = 0
         size, bar = self.path.stat().st_size, f"read {self.path.name} (MiB)"
-        with (
-            _translated(self, lambda: number),
-            self.opened() as (content, file),
-            byte_bar(progress, bar, 1 << 20, size) as reach,
-        ):
-            for number, line in enumerate(iter(partial(content.readline, LONGEST_LINE + 1), b""), start=1):
-                if len(line) > LONGEST_LINE:
-                    message = f"a line of more than {LONGEST_LINE:,} bytes"
-                    raise InputError(message, where=self.at(number), hint=REFETCH, code="too-large")
-                if not number & 16383:
-                    reach(file.tell())
-                if not line.isspace():
-                    yield number, line
-            reach(size)
+        try:
+            with self.opened() as (content, file), byte_bar(progress, bar, 1 << 20, size) as reach:
+                for number, line in enumerate(iter(partial(content.readline, LONGEST_LINE + 1), b""), start=1):
+                    if len(line) > LONGEST_LINE:
+                        message = f"a line of more than {LONGEST_LINE:,} bytes"
+                        raise InputError(message, where=self.at(number), hint=REFETCH, code="too-large")
+                    if not number & 16383:
+                        reach(file.tell())
+                    if not line.isspace():
+                        yield number, line
+                reach(size)
+        except EOFError as error:
+            message = "the gzip file is cut off here or soon after"
+            raise InputError(message, where=self.at(number + 1), hint=REFETCH, code="bad-file") from error
+        except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
+            message, location = f"the compressed file is broken ({error})", self.at(number) if number else self.name
+            raise InputError(message, where=location, hint=REFETCH, code="bad-file") from error
+        except KeyError as error:  # a zip archive without the member
+            message = f"the archive has no {self.member}"
+            raise InputError(message, where=str(self.path), hint=REFETCH, code="missing-file") from error
+        except OSError as error:
+            message = f"the file cannot be read ({error.strerror or error})"
+            raise InputError(message, where=self.name, code="unreadable-file") from error
 
     def rows(self, read: Read, bad: BadLines, progress: Progress | None = None) -> Iterator[Row]:
         """What `read` makes of each line: of its number, its content, and whether it is the first that is not empty;
@@ -101,26 +110,6 @@ class RawFileHandle:
                     number += 1
                     yield row
             first = False
-
-
-@contextmanager
-def _translated(file_handle: RawFileHandle, line: Callable[[], int]) -> Iterator[None]:
-    """Errors of a damaged archive, with the number of the last line that was read."""
-    try:
-        yield
-    except EOFError as error:
-        message = "the gzip file is cut off here or soon after"
-        raise InputError(message, where=file_handle.at(line() + 1), hint=REFETCH, code="bad-file") from error
-    except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
-        location = file_handle.at(line()) if line() else file_handle.name
-        message = f"the compressed file is broken ({error})"
-        raise InputError(message, where=location, hint=REFETCH, code="bad-file") from error
-    except KeyError as error:  # a zip archive without the member
-        message, location = f"the archive has no {file_handle.member}", str(file_handle.path)
-        raise InputError(message, where=location, hint=REFETCH, code="missing-file") from error
-    except OSError as error:
-        message = f"the file cannot be read ({error.strerror or error})"
-        raise InputError(message, where=file_handle.name, code="unreadable-file") from error
 
 
 def locate(data: RawSet, kind: str, raw: Path) -> RawFileHandle:

@@ -214,24 +214,21 @@ def _json_lines(path: Path, bad: BadLines) -> TableFile:
     records: list[dict[str, str]] = []
     lines: list[int] = []
     columns: dict[str, None] = {}
-    for number, record in _json_rows(path):
+    for number, record in _json_rows(path, bad):
         if isinstance(record, dict):
             records.append({key: _cell(value) for key, value in record.items()})
             lines.append(number)
             columns.update(dict.fromkeys(record))
-            continue
-        message, hint, code = f"an object is needed, not {type(record).__name__}", OBJECTS, WrongLine.code
-        if isinstance(record, InputError):
-            message, hint, code = record.what, record.hint, record.code
-        bad.add(InputError(message, where=f"{path} line {number}", hint=hint, code=code), number)
+        else:
+            message = f"an object is needed, not {type(record).__name__}"
+            bad.add(WrongLine(message, where=f"{path} line {number}", hint=OBJECTS), number)
     if not records and not bad.count:
         read_text(path)  # which says so where the file is empty
     return TableFile(path, list(columns), [[r.get(c, "") for c in columns] for r in records], lines, bad)
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Number and content of each row: of a line, or of an element of a list, which is read as a whole; of a line that
-    is no JSON the error."""
+def _json_rows(path: Path, bad: BadLines) -> Iterator[tuple[int, Any]]:
+    """Number and content of each row: of a line, or of an element of a list, which is read as a whole."""
     with open_text(path, "\n") as file:
         first = next((line for line in file if line.strip()), "")
     if first.lstrip().startswith("[") and not path.name.lower().endswith(LINE_ENDINGS):
@@ -240,11 +237,13 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
     with open_text(path, "\n") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
+                location = f"{path} line {number}"
                 try:
-                    record = parse_json(line, f"{path} line {number}")
+                    record = parse_json(line, location)
                 except InputError as error:
-                    record = error
-                yield number, record
+                    bad.add(InputError(error.what, where=location, hint=error.hint, code=error.code), number)
+                else:
+                    yield number, record
 
 
 def _cell(value: Any) -> str:
