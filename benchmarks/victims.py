@@ -252,7 +252,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def litter(place: Place) -> list[str]:
     """What a finished command should not have left: temporary files, checkpoints, half a replacement. (The lease of a
     dead holder stays until somebody wants the lock.)"""
-    bad = (".tmp", ".old", ".fresh", ".part", ".part.json", ".new", ".unfinished")
+    bad = (".tmp", ".old", ".fresh", ".part", ".part.json", ".new")
     found = [path for path in place.folder.rglob("*") if path.name.endswith(bad) or path.name == "checkpoint"]
     found += [path for path in place.folder.rglob("unfinished/*") if not path.name.startswith(".")]
     return sorted(str(path.relative_to(place.folder)) for path in found)

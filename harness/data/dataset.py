@@ -55,6 +55,11 @@ class Review(NamedTuple):
     text: str
 
 
+def alphabetical(ids: Sequence[str]) -> np.ndarray:
+    """Positions of the ids in alphabetical order; `np.argsort` of it gives the rank of each id."""
+    return np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class CanonicalOrder:
     """A numbering of users and items by raw id, independent of the order of a file: for hashes, not for ids.
@@ -70,12 +75,8 @@ class CanonicalOrder:
     @classmethod
     def of(cls, users: Sequence[str], items: Sequence[str]) -> CanonicalOrder:
         """From raw ids."""
-        user_order, item_order = (
-            np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64) for ids in (users, items)
-        )
-        ranks = np.empty(len(items), np.int64)
-        ranks[item_order] = np.arange(len(items))
-        return cls(user_order, item_order, ranks)
+        user_order, item_order = alphabetical(users), alphabetical(items)
+        return cls(user_order, item_order, np.argsort(item_order))
 
     def sequences(self, rows: RaggedArray) -> RaggedArray:
         """Rows of item ids, one a user, in this numbering."""

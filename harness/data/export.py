@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from harness.core.files import sync_folder, sync_tree
+from harness.core.files import translate_os_errors
 from harness.data.dataset import Dataset, Order
 from harness.data.loading import read_folder
+from harness.data.local_store import staged_folder
 from harness.data.readers import lcrec, parquet_tables, recbole
-from harness.data.reading import BRAND, CATEGORIES, DESCRIPTION, ITEM, TEXT_FIELDS, TIMESTAMP, TITLE, USER
+from harness.data.reading import CATEGORIES, ITEM, TEXT_FIELDS, TIMESTAMP, USER
 from harness.errors import InputError, unknown_name
 
 INTERACTIONS_CSV, ITEMS_CSV = "interactions.csv", "items.csv"
@@ -41,12 +40,7 @@ def _lcrec(dataset: Dataset, folder: Path) -> Iterator[str]:
     if dataset.text is not None:
         plain = not any("," in name for text in dataset.text for name in text.categories)
         texts = {
-            item: {
-                TITLE: text.title,
-                DESCRIPTION: text.description,
-                BRAND: text.brand,
-                CATEGORIES: ",".join(text.categories) if plain else list(text.categories),
-            }
+            item: {**asdict(text), CATEGORIES: ",".join(text.categories) if plain else list(text.categories)}
             for item, text in zip(dataset.items, dataset.text, strict=True)
         }
         _put(folder / f"{dataset.name}{lcrec.ITEMS}", json.dumps(texts, ensure_ascii=False, indent=1))
@@ -216,17 +210,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         hint = "choose a new or empty folder"
         raise InputError("there is something already", where=str(folder), hint=hint, code="already-exists")
-    try:
+    with translate_os_errors(folder, "free some space, or choose another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        path = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with staged_folder(folder, f".{folder.name}-") as path:
             yield path
-            path.chmod(0o755)
-            sync_tree(path)
-            path.replace(folder)
-            sync_folder(folder.parent)
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-    except OSError as error:
-        message, hint = f"cannot write: {error.strerror or error}", "free some space, or choose another folder"
-        raise InputError(message, where=str(folder), hint=hint, code="cannot-write") from error

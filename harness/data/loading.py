@@ -115,7 +115,11 @@ LAYOUTS = (  # where a folder holds several, the first one counts, and the data 
     Layout("LC-Rec", _ending(lcrec.INTERACTIONS), lcrec.read),
     Layout("RecBole atomic", _ending(recbole.INTERACTIONS), recbole.read),
     Layout("CSV", _of_folder(lambda folder: csv_tables.named(folder, csv_tables.INTERACTIONS)), csv_tables.read),
-    Layout("Parquet", _of_folder(lambda folder: (folder / parquet_tables.INTERACTIONS).is_file()), parquet_tables.read),
+    Layout(
+        "Parquet",
+        _of_folder(lambda folder: (folder / parquet_tables.INTERACTIONS).is_file()),
+        lambda folder, *rest: parquet_tables.read_file(folder / parquet_tables.INTERACTIONS, *rest),
+    ),
     Layout("RecBole split", recbole.split_names, recbole.read_split),
     Layout("MiniOneRec", sequences.minionerec_names, sequences.read_minionerec),
     Layout("MovieLens", movielens.names, movielens.read_folder),

@@ -12,8 +12,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +110,8 @@ def save_dataset(
     fields = {**story, "dataset": facts}
     with acquire_lock(shelf / f".{dataset.name}.lock"), translate_os_errors(shelf):
         remove_stale_temp_files(shelf, f"{dataset.name}.json")
-        _remove(_hidden(dataset.name, "tmp"))  # of a killed process
+        for stale in shelf.glob(f".{dataset.name}{SEPARATOR}*.tmp"):  # of a killed process
+            shutil.rmtree(stale, ignore_errors=True)
         try:
             is_complete = entry.folder == f"{entry.name}-{_key(_read(entry.path, entry.name))}"
         except InputError:
@@ -123,41 +124,16 @@ def save_dataset(
     return entry
 
 
-def unfinished(name: str) -> list[Path]:
-    """Folders that `staging_dir` left for a name: of a running or a killed process."""
-    return _hidden(name, "unfinished")
-
-
-@contextmanager
-def staging_dir(name: str, mark: str) -> Iterator[Path]:
-    """A folder for intermediate results of building a data set, which the next process reuses after a kill.
-
-    `mark`: hash of everything that determines the content. One process at a time builds `name`; others wait. The folder
-    is removed after success; folders of other marks at once.
-    """
-    folder = _root() / f".{name}{SEPARATOR}{mark}.unfinished"
-    with acquire_lock(_root() / f".{name}{SEPARATOR}making.lock"):
-        _remove(stale for stale in unfinished(name) if stale != folder)
-        yield folder
-        _remove([folder])
-
-
-def _hidden(name: str, kind: str) -> list[Path]:
-    """Hidden folders of this name only: names do not contain `SEPARATOR`."""
-    return sorted(_root().glob(f".{name}{SEPARATOR}*.{kind}"))
-
-
-def _remove(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+def building(name: str) -> AbstractContextManager[object]:
+    """The lock of building `name`: one process at a time does, others wait."""
+    return acquire_lock(_root() / f".{name}{SEPARATOR}making.lock")
 
 
 def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any]) -> None:
     """Fills a temporary folder, reads it back, and moves it into place."""
     from harness.data.readers import lcrec, parquet_tables
 
-    path = Path(tempfile.mkdtemp(prefix=f".{entry.name}{SEPARATOR}", suffix=".tmp", dir=entry.path.parent))
-    try:
+    with staged_folder(entry.path, f".{entry.name}{SEPARATOR}", ".tmp") as path:
         parquet_tables.write(dataset, path)
         if dataset.index_file is not None:
             lcrec.copy_index(dataset.index_file, path, entry.name)
@@ -166,11 +142,19 @@ def _put_folder(entry: StoredDataset, dataset: Dataset, fields: Mapping[str, Any
             message = "it cannot be kept as it is: reading it back gives something else"
             hint = "leave out users and items without interactions"
             raise InputError(message, where=entry.name, hint=hint, code="wrong-checksum")
+        shutil.rmtree(entry.path, ignore_errors=True)  # incomplete
+
+
+@contextmanager
+def staged_folder(folder: Path, prefix: str, suffix: str = "") -> Iterator[Path]:
+    """A temporary folder beside `folder`, which it becomes after the block; nothing is left of it after an error."""
+    path = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=folder.parent))
+    try:
+        yield path
         path.chmod(0o755)
         sync_tree(path)
-        shutil.rmtree(entry.path, ignore_errors=True)  # incomplete
-        path.rename(entry.path)
-        sync_folder(entry.path.parent)
+        path.replace(folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(path, ignore_errors=True)
 

@@ -72,13 +72,12 @@ class RaggedArray:
         >>> RaggedArray.of([[3, 1], [], [2]]).first(np.array([1, 1, 1])).values.tolist()
         [3, 2]
         """
-        mask = np.clip(lengths, 0, self.lengths)
-        return RaggedArray.of_lengths(self.values[self.places() < np.repeat(mask, self.lengths)], mask)
+        begins = self.offsets[:-1]
+        return self.windows(begins, begins + np.clip(lengths, 0, self.lengths))
 
     def last(self, longest: int) -> RaggedArray:
         """The last `longest` values of every row."""
-        remaining = np.repeat(self.offsets[1:], self.lengths) - np.arange(len(self.values))
-        return RaggedArray.of_lengths(self.values[remaining <= longest], np.minimum(self.lengths, longest))
+        return self.windows(np.maximum(self.offsets[:-1], self.offsets[1:] - longest), self.offsets[1:])
 
     def take(self, rows: np.ndarray) -> RaggedArray:
         """The given rows, in the given order."""

@@ -234,23 +234,16 @@ class BadLines:
             return ()
         first = self._first[0]
         if self.count > self.reading.tolerated(lines):
-            raise InputError(self._what(lines), where=first.where, hint=self._hint(lines), code=first.code)
+            what, hint = first.what, first.hint
+            if self.count > 1 or self.reading.bad_lines:
+                what += f" ({self.count:,} of {lines:,} lines are wrong, {self.reading.tolerated(lines):,} may be)"
+            if lines not in (0, self.count) and self.reading.bad_lines:
+                share = min(0.99, -(-100 * self.count // lines) / 100)
+                hint = f"{f'{hint}; ' if hint else ''}or leave such lines out with --bad-lines {share:g}"
+            raise InputError(what, where=first.where, hint=hint, code=first.code)
         text = "; ".join(f"{error.where}: {error.what}" for error in self._first)
         value = ", …" if self.count > len(self._first) else ""
         return (f"{self.name}: {self.count:,} of {lines:,} lines are wrong and left out ({text}{value})",)
-
-    def _what(self, lines: int) -> str:
-        message = self._first[0].what
-        if self.count == 1 and not self.reading.bad_lines:
-            return message
-        return f"{message} ({self.count:,} of {lines:,} lines are wrong, {self.reading.tolerated(lines):,} may be)"
-
-    def _hint(self, lines: int) -> str | None:
-        hint = self._first[0].hint
-        if self.count == lines or not lines or not self.reading.bad_lines:
-            return hint
-        share = min(0.99, -(-100 * self.count // lines) / 100)
-        return f"{hint + '; ' if hint else ''}or leave such lines out with --bad-lines {share:g}"
 
 
 @dataclass(frozen=True)
@@ -285,9 +278,17 @@ def normalized(name: str) -> str:
     return NOT_LETTERS.sub("", TYPES.sub("", name.lower()))
 
 
-def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, location: str) -> Matched:
-    """Finds the canonical columns `expected` that are present. Raises `InputError` for a name that `--columns` gives
-    and the file does not have."""
+def matched(
+    columns: Sequence[str],
+    needed: tuple[str, ...],
+    optional: tuple[str, ...],
+    reading: Reading,
+    location: str,
+    subject: str = "the header",
+) -> Matched:
+    """Finds the canonical columns that are present. Raises `InputError` where one of `needed` is missing (`subject` is
+    what lacks it), and for a name that `--columns` gives and the file does not have."""
+    expected = (*needed, *optional)
     places: dict[str, str] = {}
     for canonical in expected:
         if (given := reading.column(canonical)) is not None:
@@ -307,20 +308,7 @@ def matched(columns: Sequence[str], expected: Sequence[str], reading: Reading, l
     unused = [name for name in columns if name not in places.values()]
     extra = [name for name in unused if DESCRIPTION in expected and normalized(name) in EXTRA_TEXT]
     places = {canonical: places[canonical] for canonical in expected if canonical in places}
-    return Matched(places, tuple(name for name in unused if name not in extra), tuple(extra))
-
-
-def matched_all(
-    columns: Sequence[str],
-    needed: tuple[str, ...],
-    optional: tuple[str, ...],
-    reading: Reading,
-    location: str,
-    subject: str = "the header",
-) -> Matched:
-    """As `matched`. Raises `InputError` where one of `needed` is missing; `subject` is what lacks it."""
-    columns_found = matched(columns, (*needed, *optional), reading, location)
-    if missing := [column for column in needed if column not in columns_found.places]:
+    if missing := [column for column in needed if column not in places]:
         hint = f"name the columns {','.join(needed)}"
         raise lacking(missing, columns, location, hint, f", or say --columns: {FORM}", subject)
-    return columns_found
+    return Matched(places, tuple(name for name in unused if name not in extra), tuple(extra))

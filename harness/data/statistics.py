@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     """
     users, items = len(dataset.users), len(dataset.items)
     counts = np.bincount(dataset.sequences.values, minlength=items)
+    times = dataset.timestamps
+    first, last = (None, None) if times is None or not len(times) else (_date(times.min()), _date(times.max()))
     return {
         "name": dataset.name,
         "source": dataset.source,
@@ -35,19 +37,16 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "repeats": repeats(dataset),
         "length": _spread(dataset.sequences.lengths),
         "item_count": _spread(counts),
-        "timestamps": dataset.timestamps is not None,
-        "first": _date(dataset.timestamps, np.min),
-        "last": _date(dataset.timestamps, np.max),
+        "timestamps": times is not None,
+        "first": first,
+        "last": last,
         "text": None if dataset.text is None else _text(dataset.text),
         "notes": list(dataset.notes),
     }
 
 
-def _date(times: np.ndarray | None, index: Callable[[np.ndarray], float]) -> str | None:
-    """The first or last time as a date in UTC, None without times."""
-    if times is None or not len(times):
-        return None
-    time = float(index(times))
+def _date(time: float) -> str:
+    """A time as a date in UTC."""
     return str(np.datetime64(int(time), "s")) if time < LATEST else f"{time:g} seconds since 1970"
 
 

@@ -8,7 +8,6 @@ from typing import get_args
 import pytest
 
 from harness.core.json_files import read_json_object
-from harness.data.raw.streams import packed, unpacked
 from harness.data.reading import WrongLine
 from harness.errors import Code, InputError, unknown_name
 
@@ -18,10 +17,6 @@ def test_defaults() -> None:
     assert WrongLine("wrong").code == "bad-line"
     assert unknown_name("model", "markow", ["markov"]).code == "unknown-name"
     assert all(code == code.lower() and " " not in code for code in get_args(Code))
-
-
-def test_a_packed_line_error_keeps_its_code() -> None:
-    assert unpacked(packed(InputError("twice", where="line 3", code="duplicate"))).code == "duplicate"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import torch
 from harness.core.artifact_cache import CacheEntry, Key
 from harness.data.loading import read_folder
 from harness.data.raw.interactions import read_log
-from harness.data.raw.parsing import RequestedItems, read_metadata
+from harness.data.raw.parsing import read_metadata
 from harness.data.raw.releases import resolve as release_of
 from harness.data.raw.streams import RawFileHandle
 from harness.experiments.grid import read_grid
@@ -177,7 +177,7 @@ def _raw(name: str, kind: str) -> Callable[[Path], Any]:
         result = RawFileHandle(spec, folder / name, member)
         if kind == "interactions":
             return read_log(result, release)
-        return read_metadata(result, release, RequestedItems(["I0", "I1", "1", "2"], np.ones(4, bool)))
+        return read_metadata(result, release, ["I0", "I1", "1", "2"], np.ones(4, bool))
 
     return read
 

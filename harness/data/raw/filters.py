@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.data.dataset import core_passes
+from harness.data.dataset import Dataset, alphabetical, core_passes
 from harness.data.ragged import RaggedArray
 from harness.data.raw.interactions import RawLog
 
@@ -33,8 +33,7 @@ class FilteredRows:
     @classmethod
     def of(cls, log: RawLog) -> FilteredRows:
         """All rows."""
-        rows = cls(log, np.arange(len(log)))
-        return rows.note("in the raw file")
+        return cls(log, np.arange(len(log))).note("in the raw file")
 
     @property
     def users(self) -> np.ndarray:
@@ -64,11 +63,7 @@ class FilteredRows:
 
 
 def first_of_each(log: RawLog, mask: np.ndarray) -> np.ndarray:
-    """Bool, one a remaining row: the earliest interaction of its user with its item (of equal times, the earliest
-    line).
-
-    Of exact duplicates of a line one remains.
-    """
+    """Bool, one a remaining row: the earliest interaction of its user with its item (the first line of equal times)."""
     pairs = log.user_codes[mask] * np.int64(max(len(log.items), 1)) + log.item_codes[mask]
     order = np.lexsort((log.times[mask], pairs))  # stable: equal times stay in the order of lines
     first = np.ones(len(order), bool)
@@ -85,17 +80,7 @@ def k_core(rows: FilteredRows, k: int) -> FilteredRows:
     return rows
 
 
-@dataclass(frozen=True)
-class Ordered:
-    """Sequences under final ids: `users[u]` and `items[i]` are raw ids; `times` is aligned with `sequences.values`."""
-
-    users: tuple[str, ...]
-    items: tuple[str, ...]
-    sequences: RaggedArray
-    times: np.ndarray
-
-
-def in_order(rows: FilteredRows, tie_seed: int | None) -> Ordered:
+def in_order(rows: FilteredRows, name: str, tie_seed: int | None) -> Dataset:
     """Users one after another, each in time order; items numbered by first appearance in that listing.
 
     `tie_seed` None: equal timestamps by line, users by their first line. Otherwise equal timestamps by a hash, users by
@@ -110,26 +95,25 @@ def in_order(rows: FilteredRows, tie_seed: int | None) -> Ordered:
         ties = mask
         started = np.full(len(user_codes), len(log), np.int64)
         np.minimum.at(started, user_rows, mask)
-        place = _places(started)
+        by_place = np.argsort(started)
     else:
         ties = tie_keys(raw_users, raw_items, tie_seed, user_rows, item_rows)
         began = np.full(len(user_codes), np.inf)
         np.minimum.at(began, user_rows, times)
-        place = _places(began, _places_of(raw_users))
-    alphabet = _places_of(raw_items)  # decides only where two hashes are equal
+        by_place = np.lexsort((_ranks(raw_users), began))
+    place = np.argsort(by_place)
+    alphabet = _ranks(raw_items)  # decides only where two hashes are equal
     order = np.lexsort((alphabet[item_rows], ties, times, place[user_rows]))
     flat = item_rows[order]
     distinct, first = np.unique(flat, return_index=True)
     listed = distinct[np.argsort(first)]
-    number = np.empty(len(item_codes), np.int64)
-    number[listed] = np.arange(len(listed))
-    by_place = np.argsort(place)
     lengths = np.bincount(place[user_rows], minlength=len(user_codes))
-    return Ordered(
+    return Dataset(
+        name,
         users=tuple(raw_users[u] for u in by_place),
         items=tuple(raw_items[i] for i in listed),
-        sequences=RaggedArray.of_lengths(number[flat], lengths),
-        times=times[order],
+        sequences=RaggedArray.of_lengths(np.argsort(listed)[flat], lengths),
+        timestamps=times[order],
     )
 
 
@@ -157,14 +141,5 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def _places(*keys: np.ndarray) -> np.ndarray:
-    """The place of each element in ascending order, the first key deciding before the next."""
-    places = np.empty(len(keys[0]), np.int64)
-    places[np.lexsort(keys[::-1])] = np.arange(len(places))
-    return places
-
-
-def _places_of(texts: Sequence[str]) -> np.ndarray:
-    places = np.empty(len(texts), np.int64)
-    places[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts))
-    return places
+def _ranks(ids: Sequence[str]) -> np.ndarray:
+    return np.argsort(alphabetical(ids))

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from math import isfinite
-from pathlib import Path
 
 import numpy as np
-import orjson
+import pyarrow as pa
+from pyarrow import csv
 
 from harness.core.json_files import REFETCH
 from harness.data.download import Progress
-from harness.data.raw.parsing import check_fields, fields_of, foreign, parsed, raw_id
+from harness.data.raw.parsing import raw_id, record_of
 from harness.data.raw.releases import Release
-from harness.data.raw.streams import RawFileHandle, ResumableRows
+from harness.data.raw.streams import RawFileHandle
 from harness.data.readers.times import LONGEST_NUMBER
 from harness.data.reading import PLAIN, BadLines, Reading, WrongLine
 from harness.errors import InputError, quote
@@ -52,11 +52,9 @@ def read_log(
     file_handle: RawFileHandle,
     release: Release,
     progress: Progress | None = None,
-    path: Path | None = None,
     reading: Reading = PLAIN,
 ) -> RawLog:
-    """Every row of the file. Rows that are read line by line are saved in the folder `path`, from which an interrupted
-    pass continues.
+    """Every row of the file.
 
     Raises `InputError` with file, line and field for the first row that is wrong, where there are more of those than
     `reading` tolerates, and for a file of another release.
@@ -64,7 +62,7 @@ def read_log(
     rules = Rules(file_handle, release)
     if file_handle.spec.format == "csv" and (log := _read_fast(file_handle, rules)) is not None:
         return log
-    log = _read_slow(file_handle, rules, progress, path, reading)
+    log = _read_slow(file_handle, rules, progress, reading)
     if not len(log):
         raise InputError("the file holds no interactions", where=file_handle.name, hint=REFETCH, code="empty-data")
     return log
@@ -77,7 +75,7 @@ class Rules:
     found: RawFileHandle
     release: Release
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[float, float]:
         """The first and the last second that a timestamp may have."""
         first, last = (instant(text) for text in self.release.between)
@@ -117,8 +115,7 @@ class Rules:
         return float(value) if isinstance(value, float) and value.is_integer() else None
 
     def wrong(self, message: str, line: int, kind: str, hint: str) -> WrongLine:
-        field = self.found.spec.fields.get(kind, kind)
-        return WrongLine(message, where=self.found.at(line, field), hint=hint)
+        return WrongLine(message, where=self.found.at(line, self.found.spec.field_name(kind)), hint=hint)
 
 
 def instant(text: str) -> float:
@@ -132,9 +129,6 @@ def instant(text: str) -> float:
 
 def _read_fast(file_handle: RawFileHandle, rules: Rules) -> RawLog | None:
     """The complete CSV file, read by Arrow; None if anything in it is invalid, so that `_read_slow` reports it."""
-    import pyarrow as pa
-    from pyarrow import csv
-
     spec = file_handle.spec
     text = pa.dictionary(pa.int32(), pa.string())
     types = {"user": text, "item": text, "rating": pa.float64(), "time": pa.int64()}
@@ -167,27 +161,22 @@ def _read_fast(file_handle: RawFileHandle, rules: Rules) -> RawLog | None:
     return RawLog(raw_users, raw_items, *codes, times=times, ratings=ratings)
 
 
-def _read_slow(
-    file_handle: RawFileHandle, rules: Rules, progress: Progress | None, path: Path | None, reading: Reading
-) -> RawLog:
+def _read_slow(file_handle: RawFileHandle, rules: Rules, progress: Progress | None, reading: Reading) -> RawLog:
     """Line by line, with every check."""
-    import pyarrow as pa
-
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     user_codes, item_codes, times, ratings = array("q"), array("q"), array("d"), array("d")
-    values = _values(file_handle, rules)
+    names = [file_handle.spec.field_name(kind) for kind in KINDS]
 
-    def checked(line: int, content: bytes, first: bool) -> tuple[str, str, float, float] | None:
-        if (row := values(line, content, first)) is None:
+    def read(line: int, content: bytes, first: bool) -> tuple[str, str, float, float] | None:
+        if (record := record_of(file_handle, rules.release, line, content, first)) is None:
             return None
-        user, item, rating, time = row
-        names = raw_id(file_handle, line, user, "user"), raw_id(file_handle, line, item, "item")
-        return *names, rules.rating(rating, line), rules.time(time, line)
+        user, item, rating, time = map(record.get, names)
+        ids = raw_id(file_handle, line, user, "user"), raw_id(file_handle, line, item, "item")
+        return *ids, rules.rating(rating, line), rules.time(time, line)
 
     bad = BadLines(file_handle.path.name, reading)
-    parts = ResumableRows(path, (pa.string(), pa.string(), pa.float64(), pa.float64()), bad)
-    for user, item, rating, time in parts.rows(file_handle, checked, progress):
+    for user, item, rating, time in file_handle.rows(read, bad, progress):
         user_codes.append(users.setdefault(user, len(users)))
         item_codes.append(items.setdefault(item, len(items)))
         ratings.append(rating)
@@ -202,48 +191,3 @@ def _read_slow(
         ratings=np.array(ratings),
         left_out=left_out,
     )
-
-
-Row = tuple[object, object, object, object]
-
-
-def _values(file_handle: RawFileHandle, rules: Rules) -> Callable[[int, bytes, bool], Row | None]:
-    """Parses a line to (user, item, rating, time), not yet checked; None for a header."""
-    spec = file_handle.spec
-    if spec.format == "json":
-        names = [spec.fields[kind] for kind in KINDS]
-
-        def from_json(line: int, content: bytes, first: bool) -> Row:
-            record = parsed(file_handle, line, content, orjson.loads)
-            if first:
-                foreign(file_handle, rules.release, record)
-            user, item, rating, time = map(record.get, names)
-            return user, item, rating, time
-
-        return from_json
-    places = [spec.columns.index(kind) for kind in KINDS]
-    header = [spec.fields[kind] for kind in spec.columns] if spec.header else None
-
-    def from_columns(line: int, content: bytes, first: bool) -> Row | None:
-        parts = fields_of(file_handle, line, content)
-        if first and parts == header:
-            return None
-        if first:
-            _check_header(file_handle, rules.release, parts, header)
-        check_fields(file_handle, line, parts)
-        user, item, rating, time = (parts[place] for place in places)
-        return user, item, rating, time
-
-    return from_columns
-
-
-def _check_header(file_handle: RawFileHandle, release: Release, parts: list[str], header: list[str] | None) -> None:
-    """The first line of a CSV file: the release's header, or data where it has none."""
-    message, hint = "", f"give the file of {release.title}"
-    if header is not None:
-        message = f"the header is not {','.join(header)}"
-    elif not any(sign.isdigit() for part in parts for sign in part):
-        message = f"a header ({','.join(parts)}), where {release.title} has none"
-        hint = "is it a file of another release? give that of this one"
-    if message:
-        raise InputError(message, where=file_handle.at(1), hint=hint, code="bad-line")

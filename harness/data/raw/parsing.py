@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from json import JSONDecodeError
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from harness.core.json_files import REFETCH
 from harness.data.dataset import ItemText
 from harness.data.download import Progress
 from harness.data.raw.releases import Release, releases
-from harness.data.raw.streams import RawFileHandle, ResumableRows, Row
+from harness.data.raw.streams import RawFileHandle
 from harness.data.readers.item_texts import NoText, TextMode, fuller, item_text
 from harness.data.reading import PLAIN, BadLines, Reading, WrongLine
 from harness.errors import InputError, quote
@@ -42,18 +41,42 @@ def decoded(file_handle: RawFileHandle, line: int, content: bytes) -> str:
     raise WrongLine(f"not {file_handle.spec.encoding.upper()} text", where=file_handle.at(line), hint=REFETCH)
 
 
-def fields_of(file_handle: RawFileHandle, line: int, content: bytes) -> list[str]:
-    """The fields of a line of a file with columns, as many as there are."""
-    return decoded(file_handle, line, content).split("::" if file_handle.spec.format == "colons" else ",")
+def record_of(
+    file_handle: RawFileHandle, release: Release, line: int, content: bytes, first: bool
+) -> Mapping[str, Any] | None:
+    """The fields of a line by the release's names, None for a header. The `first` line is checked to be of `release`.
 
-
-def check_fields(file_handle: RawFileHandle, line: int, fields: list[str]) -> None:
-    """Raises `WrongLine` for more or fewer fields than the file has columns."""
-    columns = file_handle.spec.columns
-    if len(fields) != len(columns):
-        listed = ("::" if file_handle.spec.format == "colons" else ",").join(columns)
-        message = f"{len(fields)} fields where {len(columns)} are needed ({listed})"
+    Raises `InputError` for a file of another release, and `WrongLine` for a line that cannot be read.
+    """
+    spec = file_handle.spec
+    if spec.format in ("json", "literal"):
+        record = _parsed(file_handle, line, content)
+        if first:
+            _check_marks(file_handle, release, record)
+        return record
+    mark = "::" if spec.format == "colons" else ","
+    parts = decoded(file_handle, line, content).split(mark)
+    names = [spec.field_name(column) for column in spec.columns]
+    if first and "time" in spec.columns:
+        if spec.header and parts == names:
+            return None
+        _check_header(file_handle, release, parts, names)
+    if len(parts) != len(names):
+        message = f"{len(parts)} fields where {len(names)} are needed ({mark.join(spec.columns)})"
         raise WrongLine(message, where=file_handle.at(line), hint="the file is damaged, or of another release")
+    return dict(zip(names, parts, strict=True))
+
+
+def _check_header(file_handle: RawFileHandle, release: Release, parts: list[str], names: list[str]) -> None:
+    """The first line of a file with columns: the release's header, or data where it has none."""
+    message, hint = "", f"give the file of {release.title}"
+    if file_handle.spec.header:
+        message = f"the header is not {','.join(names)}"
+    elif not any(sign.isdigit() for part in parts for sign in part):
+        message = f"a header ({','.join(parts)}), where {release.title} has none"
+        hint = "is it a file of another release? give that of this one"
+    if message:
+        raise InputError(message, where=file_handle.at(1), hint=hint, code="bad-line")
 
 
 def raw_id(file_handle: RawFileHandle, line: int, value: object, kind: str) -> str:
@@ -61,14 +84,14 @@ def raw_id(file_handle: RawFileHandle, line: int, value: object, kind: str) -> s
     if isinstance(value, str) and value.strip():
         return value
     message = "it is missing" if value is None else f"{quote(value)} is no id"
-    location = file_handle.at(line, file_handle.spec.fields.get(kind, kind))
+    location = file_handle.at(line, file_handle.spec.field_name(kind))
     raise WrongLine(message, where=location, hint=f"every line needs {'an item' if kind == 'item' else 'a user'}")
 
 
-def parsed(file_handle: RawFileHandle, line: int, content: bytes, parse: Callable[[bytes], Any]) -> Mapping[str, Any]:
+def _parsed(file_handle: RawFileHandle, line: int, content: bytes) -> Mapping[str, Any]:
     """The object on a line; `InputError` for bytes that are no UTF-8, a line that is not JSON, or no object."""
     try:
-        record = parse(content)
+        record = (literal if file_handle.spec.format == "literal" else orjson.loads)(content)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise _unreadable(file_handle, line, content, error) from error
     if not isinstance(record, Mapping):
@@ -99,7 +122,7 @@ def _paired(value: Any) -> Any:
     return [_paired(below) for below in value] if isinstance(value, (list, tuple, set)) else value
 
 
-def foreign(file_handle: RawFileHandle, release: Release, record: Mapping[str, Any]) -> None:
+def _check_marks(file_handle: RawFileHandle, release: Release, record: Mapping[str, Any]) -> None:
     """Raises `InputError` where a record has fields of another release, and none that only this one has."""
     if not file_handle.spec.marks or any(mark in record for mark in file_handle.spec.marks):
         return
@@ -152,100 +175,61 @@ class Metadata:
     left_out: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class RequestedItems:
-    """The requested metadata: raw ids of `items`, which of them need `text` (bool, one an item), and the `mode` of
-    cleaning."""
-
-    items: list[str]
-    text: np.ndarray
-    mode: TextMode = "clean"
-
-
 def read_metadata(
     file_handle: RawFileHandle,
     release: Release,
-    requested: RequestedItems,
+    items: Sequence[str],
+    wanted: np.ndarray,
+    mode: TextMode = "clean",
     progress: Progress | None = None,
-    path: Path | None = None,
     reading: Reading = PLAIN,
 ) -> Metadata:
-    """The metadata of the requested items; rows are saved in the folder `path`, as by `read_log`.
+    """The metadata of `items` (raw ids), with the text of those that are `wanted` (bool, one an item), cleaned as
+    `mode` says.
 
     For an item with two records the last one is used with `released`, as published; otherwise the longer text, so
     that the order of lines has no effect. Raises `InputError` with file, line and field for the first wrong
     line, where there are more of those than `reading` tolerates.
     """
-    import pyarrow as pa
+    spec = file_handle.spec
+    fields = spec.fields or {column: column for column in spec.columns}
+    codes = {raw: code for code, raw in enumerate(items)}
 
-    records = _Records(file_handle, release, {raw: code for code, raw in enumerate(requested.items)}, requested)
-    known = np.zeros(len(requested.items), bool)
+    def is_wanted(raw: str) -> bool:
+        code = codes.get(raw)
+        return code is not None and bool(wanted[code])
+
+    def read(line: int, content: bytes, first: bool) -> tuple[str, ItemText | None]:
+        is_literal = spec.format == "literal" and not first
+        if is_literal and (match := FIRST_ID.match(content)) and content.rstrip().endswith(b"}"):
+            raw = decoded(file_handle, line, match.group(1))
+            if not is_wanted(raw):
+                return raw, None
+        record = record_of(file_handle, release, line, content, first) or {}
+        raw = raw_id(file_handle, line, record.get(spec.field_name("item")), "item")
+        try:
+            return raw, item_text(record, fields, mode, spec.extra) if is_wanted(raw) else None
+        except NoText as error:
+            raise WrongLine(error.args[0], where=file_handle.at(line, error.args[1]), hint=REFETCH) from error
+
+    known = np.zeros(len(items), bool)
     texts: dict[str, ItemText] = {}
     lines = unrated = 0
     duplicates: set[str] = set()
-    types = (pa.string(), pa.string(), pa.string(), pa.string(), pa.list_(pa.string()))
     bad = BadLines(file_handle.path.name, reading)
-    for raw, *fields, categories in ResumableRows(path, types, bad).rows(file_handle, records.read, progress):
+    for raw, text in file_handle.rows(read, bad, progress):
         lines += 1
-        if (code := records.place.get(raw)) is None:
+        if raw not in codes:
             unrated += 1
             continue
-        known[code] = True
-        if categories is None:
+        known[codes[raw]] = True
+        if text is None:
             continue
-        text = ItemText(*fields, categories=tuple(categories))
         if (previous := texts.get(raw)) is not None and previous != text:
             duplicates.add(raw)
-            text = text if requested.mode == "released" else fuller(previous, text)
+            text = text if mode == "released" else fuller(previous, text)
         texts[raw] = text
     left_out = bad.settle(lines + bad.count)
     if not lines:
         raise InputError("the file describes no item", where=file_handle.name, hint=REFETCH, code="empty-data")
     return Metadata(known, texts, lines, unrated, len(duplicates), left_out)
-
-
-@dataclass(frozen=True)
-class _Records:
-    """Parses a line to an item's raw id and its title, description, brand and categories; these are None if the text is
-    not requested."""
-
-    found: RawFileHandle
-    release: Release
-    place: Mapping[str, int]
-    wanted: RequestedItems
-
-    def read(self, line: int, content: bytes, first: bool) -> Row:
-        raw, record = self._record(line, content, first)
-        code = self.place.get(raw)
-        if code is None or record is None or not self.wanted.text[code]:
-            return raw, None, None, None, None
-        spec = self.found.spec
-        fields = spec.fields or {column: column for column in spec.columns}
-        try:
-            text = item_text(record, fields, self.wanted.mode, spec.extra)
-        except NoText as error:
-            raise WrongLine(error.args[0], where=self.found.at(line, error.args[1]), hint=REFETCH) from error
-        return raw, text.title, text.description, text.brand, text.categories
-
-    def _record(self, line: int, content: bytes, first: bool) -> tuple[str, Mapping[str, Any] | None]:
-        spec = self.found.spec
-        if spec.format == "literal" and not first and (raw := self._skipped(line, content)) is not None:
-            return raw, None
-        if spec.format == "colons":
-            fields = fields_of(self.found, line, content)
-            check_fields(self.found, line, fields)
-            record: Mapping[str, Any] = dict(zip(spec.columns, fields, strict=True))
-        else:
-            record = parsed(self.found, line, content, literal if spec.format == "literal" else orjson.loads)
-            if first:
-                foreign(self.found, self.release, record)
-        return raw_id(self.found, line, record.get(spec.fields.get("item", "item")), "item"), record
-
-    def _skipped(self, line: int, content: bytes) -> str | None:
-        """The id of an item whose text is not requested, if the line begins with the id and is complete."""
-        match = FIRST_ID.match(content)
-        if match is None or not content.rstrip().endswith(b"}"):
-            return None
-        raw = decoded(self.found, line, match.group(1))
-        code = self.place.get(raw)
-        return raw if code is None or not self.wanted.text[code] else None

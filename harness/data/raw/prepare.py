@@ -11,19 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.core.hashing import fingerprint
 from harness.data.dataset import NOT_IN_NAMES, Dataset, ItemText
 from harness.data.download import Progress
-from harness.data.local_store import StoredDataset, find, load, provenance, save_dataset, staging_dir, unfinished
-from harness.data.raw.filters import FILE_RULE, HASH_RULE, FilteredRows, Ordered, first_of_each, in_order, k_core
+from harness.data.local_store import StoredDataset, building, find, load, provenance, save_dataset
+from harness.data.raw.filters import FILE_RULE, HASH_RULE, FilteredRows, first_of_each, in_order, k_core
 from harness.data.raw.interactions import RawLog, instant, read_log
-from harness.data.raw.parsing import Metadata, RequestedItems, read_metadata
+from harness.data.raw.parsing import Metadata, read_metadata
 from harness.data.raw.releases import RawSet, resolve
 from harness.data.raw.streams import RawFileHandle, download, locate
 from harness.data.readers.item_texts import TextMode
@@ -34,7 +32,6 @@ from harness.errors import InputError
 
 RULES = 1  # of the steps of `prepare`: bumped, with a dated line here, by whatever can change their result
 SCHEMA = 1  # of provenance.json
-NOT_IN_METADATA = "without metadata dropped"
 OTHER = "not"
 SUSPICIOUS = 0.5  # share of interactions whose loss for want of metadata is worth a warning
 
@@ -119,22 +116,8 @@ class Prepared:
     fresh: bool
 
 
-@dataclass(frozen=True)
-class Work:
-    """How raw files are read: the progress reporter, the folder of saved rows until the data set is complete, and the
-    tolerated share of wrong lines."""
-
-    progress: Progress | None = None
-    folder: Path | None = None
-    reading: Reading = PLAIN
-
-    def options(self, kind: str) -> tuple[Progress | None, Path | None, Reading]:
-        """The last parameters of `read_log` and `read_metadata`."""
-        return self.progress, self.folder and self.folder / kind, self.reading
-
-
 def prepare(request: Request, progress: Progress | None = None) -> Prepared:
-    """Builds the data set, or returns the stored one of the same raw files; an interrupted build continues.
+    """Builds the data set, or returns the stored one of the same raw files.
 
     Raises `InputError` for an unknown name, missing or broken raw files, files that do not belong together, and an
     empty result; no data set is written then.
@@ -150,13 +133,12 @@ def prepare(request: Request, progress: Progress | None = None) -> Prepared:
     raw = [file.record() for file in entries.values()]
     checksums = _checksums(data, raw)
     made_of = {"settings": settings, "raw": raw, "checksums": checksums}
-    if not unfinished(name) and (previous := _before(name, made_of)) is not None:
+    if (previous := _before(name, made_of)) is not None:
         return previous
-    with staging_dir(name, fingerprint(SCHEMA, made_of)) as folder:
+    with building(name):
         if (previous := _before(name, made_of)) is not None:
             return previous
-        work = Work(progress, folder, Reading(bad_lines=request.bad_lines))
-        dataset, fields = build(data, entries, settings, work)
+        dataset, fields = build(data, entries, settings, progress, Reading(bad_lines=request.bad_lines))
         dataset = replace(dataset, name=name)
         warnings = [f"{file}: its SHA-256 is {text}" for file, text in checksums.items() if text.startswith(OTHER)]
         warnings += fields.pop("warnings")
@@ -169,19 +151,34 @@ def build(
     data: RawSet,
     entries: Mapping[str, RawFileHandle],
     settings: Mapping[str, Any],
-    work: Work | None = None,
+    progress: Progress | None = None,
+    reading: Reading = PLAIN,
 ) -> tuple[Dataset, dict[str, Any]]:
     """The data set from its two raw files, and what was done."""
-    work = work or Work()
-    log = read_log(entries["interactions"], data.release, *work.options("interactions"))
+    log = read_log(entries["interactions"], data.release, progress, reading)
     rows = _published_start(FilteredRows.of(log), data, settings["window"])
-    metadata = _metadata(entries, data, rows, settings["text"], work)
-    rows = _published_end(rows, data, metadata)
+    metadata = _metadata(entries, data, rows, settings["text"], progress, reading)
+    warnings = [*log.left_out, *metadata.left_out]
+    if data.release.with_metadata:
+        before = len(rows.kept)
+        rows = rows.keep(metadata.known[rows.items], "items without metadata dropped")
+        if (dropped := 1 - len(rows.kept) / max(before, 1)) > SUSPICIOUS:
+            doubt = "of the interactions are with items without metadata: do the files belong together?"
+            warnings.append(f"{dropped:.0%} {doubt}")
+    rows = k_core(rows, data.release.core)
     _not_empty(rows, data, entries["interactions"])
-    ordered = in_order(rows, settings["tie_seed"])
-    _in_time(ordered, entries["interactions"])
-    dataset = _dataset(data, ordered, metadata, rows.history, settings["tie_rule"])
-    return dataset, _story(data, rows, metadata, dataset)
+    dataset = in_order(rows, data.name, settings["tie_seed"])
+    _in_time(dataset, entries["interactions"])
+    dropped = {kind: int(rows.history[0][kind]) - int(rows.history[-1][kind]) for kind in ("users", "items")}
+    reason = "of the raw file that the steps took away (see provenance.json)"
+    dataset = replace(
+        dataset,
+        text=tuple(metadata.texts.get(item, ItemText()) for item in dataset.items),
+        source=f"{data.title}, prepared from its raw files",
+        notes=(settings["tie_rule"],),
+        lost=tuple((f"{kind} {reason}", count) for kind, count in dropped.items() if count),
+    )
+    return dataset, {"warnings": warnings, **_story(data, rows, metadata, dataset)}
 
 
 def _checksums(data: RawSet, raw: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -230,26 +227,21 @@ def _metadata(
     data: RawSet,
     rows: FilteredRows,
     text: TextMode,
-    work: Work,
+    progress: Progress | None,
+    reading: Reading,
 ) -> Metadata:
     """Reads the metadata, with the texts of items that have enough interactions before the k-core."""
     log: RawLog = rows.log
-    requested = RequestedItems(log.items, rows.counts()[1] >= data.release.core, text)
-    metadata = read_metadata(entries["metadata"], data.release, requested, *work.options("metadata"))
+    wanted = rows.counts()[1] >= data.release.core
+    metadata = read_metadata(entries["metadata"], data.release, log.items, wanted, text, progress, reading)
     if not metadata.known.any():
         message = f"it describes none of the {len(log.items):,} items of {entries['interactions'].name}"
-        users = RequestedItems(log.users, np.zeros(len(log.users), bool))
-        if read_metadata(entries["metadata"], data.release, users, reading=work.reading).known.any():
+        none = np.zeros(len(log.users), bool)
+        if read_metadata(entries["metadata"], data.release, log.users, none, reading=reading).known.any():
             message += " (its columns of users and items may have changed places, as in the release of 2014)"
         hint = "give two files of the same release and category"
         raise InputError(message, where=entries["metadata"].name, hint=hint, code="empty-data")
     return metadata
-
-
-def _published_end(rows: FilteredRows, data: RawSet, metadata: Metadata) -> FilteredRows:
-    if data.release.with_metadata:
-        rows = rows.keep(metadata.known[rows.items], f"items {NOT_IN_METADATA}")
-    return k_core(rows, data.release.core)
 
 
 def _not_empty(rows: FilteredRows, data: RawSet, file_handle: RawFileHandle) -> None:
@@ -263,42 +255,15 @@ def _not_empty(rows: FilteredRows, data: RawSet, file_handle: RawFileHandle) -> 
         raise InputError(message, where=file_handle.name, hint=hint, code="empty-data")
 
 
-def _in_time(ordered: Ordered, file_handle: RawFileHandle) -> None:
+def _in_time(dataset: Dataset, file_handle: RawFileHandle) -> None:
     """Raises `InputError` if timestamps never differ within a user: no tie rule gives an order in time then."""
-    users = ordered.sequences.rows()
-    if not ((users[1:] == users[:-1]) & (ordered.times[1:] != ordered.times[:-1])).any():
+    users, times = dataset.sequences.rows(), dataset.timestamps
+    assert times is not None
+    if not ((users[1:] == users[:-1]) & (times[1:] != times[:-1])).any():
         message = "the timestamps never differ within any user: they state no order in time"
-        location = f"{file_handle.name} field {file_handle.spec.fields.get('time', 'time')!r}"
+        location = f"{file_handle.name} field {file_handle.spec.field_name('time')!r}"
         hint = "give the file with the true times, as it was published"
         raise InputError(message, where=location, hint=hint, code="no-time-order")
-
-
-def _warnings(rows: FilteredRows) -> list[str]:
-    counts = {str(entry["step"]): int(entry["interactions"]) for entry in rows.history}
-    steps = list(counts)
-    for previous, step in pairwise(steps):
-        dropped = 1 - counts[step] / max(counts[previous], 1)
-        if step.endswith(NOT_IN_METADATA) and dropped > SUSPICIOUS:
-            return [f"{dropped:.0%} of the interactions are with items without metadata: do the files belong together?"]
-    return []
-
-
-def _dataset(
-    data: RawSet, ordered: Ordered, metadata: Metadata, history: Sequence[Mapping[str, Any]], tie_rule: str
-) -> Dataset:
-    dropped = {kind: history[0][kind] - history[-1][kind] for kind in ("users", "items")}
-    reason = "of the raw file that the steps took away (see provenance.json)"
-    return Dataset(
-        name=data.name,
-        users=ordered.users,
-        items=ordered.items,
-        sequences=ordered.sequences,
-        timestamps=ordered.times,
-        text=tuple(metadata.texts.get(item, ItemText()) for item in ordered.items),
-        source=f"{data.title}, prepared from its raw files",
-        notes=(tie_rule,),
-        lost=tuple((f"{kind} {reason}", count) for kind, count in dropped.items() if count),
-    )
 
 
 def _story(data: RawSet, rows: FilteredRows, metadata: Metadata, dataset: Dataset) -> dict[str, Any]:
@@ -308,7 +273,6 @@ def _story(data: RawSet, rows: FilteredRows, metadata: Metadata, dataset: Datase
         "licence": data.release.licence,
         "homepage": data.release.homepage,
         "steps": rows.history,
-        "warnings": [*rows.log.left_out, *metadata.left_out, *_warnings(rows)],
         "text": {
             "records": metadata.lines,
             "records_of_items_without_interactions": metadata.unrated,

@@ -39,6 +39,10 @@ class RawFile:
     marks: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
 
+    def field_name(self, kind: str) -> str:
+        """The release's name of one of our fields."""
+        return self.fields.get(kind, kind)
+
 
 @dataclass(frozen=True)
 class Checksum:

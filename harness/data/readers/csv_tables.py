@@ -51,21 +51,9 @@ def read_file(
     described = named(path.parent, ITEMS) or named(path.parent, "item")
     texts, text_notes, item_file = (None, (), None) if described is None else read_items(described, reading)
     places = columns.places
-    file = _unrolled(file, places[ITEM], places[TIMESTAMP] if order == "time" else None)
-    log = Log(
-        path=path,
-        users=file.column(places[USER]),
-        items=file.column(places[ITEM]),
-        timestamps=file.column(places[TIMESTAMP]) if order == "time" else [],
-        lines=file.lines,
-        order=order,
-        fields=places,
-        ratings=file.column(places[RATING]) if RATING in places else None,
-        reading=reading,
-        bad=file.bad,
-        notes=(*columns.notes(path.name), *file.notes, *text_notes),
-        item_file=item_file,
-    )
+    file = replace(_unrolled(file, places[ITEM], places.get(TIMESTAMP)), path=path)
+    log = Log.of_table(file, places, order, reading, item_file)
+    log.fields, log.notes = places, (*columns.notes(path.name), *file.notes, *text_notes)
     kind = "JSON lines" if ".json" in path.name or ".ndjson" in path.name else "CSV"
     return log.dataset(name, texts, f"{kind}, {path.name}")
 
@@ -80,7 +68,7 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText], tuple
     """The text of each item of an item file (`texts_by_item`), what a reader says of it, and the order of its rows."""
     file = read_table(path, reading)
     location = f"{path} line 1"
-    columns = matched(file.columns, (ITEM, *TEXT_FIELDS), reading.only(file.columns), location)
+    columns = matched(file.columns, (), (ITEM, *TEXT_FIELDS), reading.only(file.columns), location)
     places = columns.places
     if ITEM not in places or len(places) + len(columns.extra) < 2:
         missing = [name for name in (ITEM, TITLE) if name not in places]
@@ -129,7 +117,7 @@ def has_header(path: Path) -> bool:
     with open_text(path) as file:
         _, line = first_line(file)
     names = [name.strip() for name in line.strip().split(separator_of(line.strip()))]
-    return len(matched(names, (USER, ITEM), PLAIN, str(path)).places) == 2
+    return len(matched(names, (), (USER, ITEM), PLAIN, str(path)).places) == 2
 
 
 def _joined(paths: Sequence[Path], reading: Reading) -> TableFile:

@@ -16,8 +16,9 @@ import numpy as np
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order
 from harness.data.ragged import RaggedArray
 from harness.data.readers.item_texts import catalogue_texts
+from harness.data.readers.table_files import TableFile
 from harness.data.readers.times import SECONDS, UNDECIDED, Times, number, read_times
-from harness.data.reading import EXAMPLES, PLAIN, BadLines, Reading, WrongLine
+from harness.data.reading import EXAMPLES, ITEM, PLAIN, RATING, TIMESTAMP, USER, BadLines, Reading, WrongLine
 from harness.data.statistics import repeats
 from harness.errors import InputError, truncate
 
@@ -30,7 +31,7 @@ _WHOLE = re.compile(r"\d+(\.0)?", re.ASCII)
 _ROUNDED = re.compile(r"\d(\.\d+)?[eE]\+\d\d+", re.ASCII)  # 9.78E+12: a spreadsheet or a statistics program wrote it
 
 
-@dataclass(frozen=True)
+@dataclass
 class Log:
     """Columns of one interactions file, row by row in the file's order; `lines[n]` is where row `n` stands in it.
     `timestamps` are text, or float64 with NaN where there is none; with the order `file` they are not looked at.
@@ -56,14 +57,25 @@ class Log:
     in_seconds: bool = False
     exact: bool = False
 
+    @classmethod
+    def of_table(
+        cls, file: TableFile, places: Mapping[str, str], order: Order, reading: Reading, item_file: ItemFile | None
+    ) -> Log:
+        """From a table; `places` maps our columns to the file's."""
+        users, items = file.column(places[USER]), file.column(places[ITEM])
+        times = file.column(places[TIMESTAMP]) if order == "time" else []
+        log = cls(file.path, users, items, times, file.lines, order, reading=reading, bad=file.bad, item_file=item_file)
+        log.ratings = file.column(places[RATING]) if RATING in places else None
+        return log
+
+    def __post_init__(self) -> None:
+        if not self.exact:
+            self.users, self.items = plain_ids(self.users), plain_ids(self.items)
+
     def dataset(self, name: str, text: Mapping[str, ItemText] | None, source: str) -> Dataset:
         """Users and items in order of first appearance in the file; each user's rows by (timestamp, line), or by line
         alone where `order` says so, and then without timestamps. Rows that are wrong are left out, up to the share
         that `reading` tolerates; rows that are rated too low are left out without a limit."""
-        log = self if self.exact else replace(self, users=plain_ids(self.users), items=plain_ids(self.items))
-        return log._dataset(name, text, source)
-
-    def _dataset(self, name: str, text: Mapping[str, ItemText] | None, source: str) -> Dataset:
         bad = self.bad or BadLines(self.path.name, self.reading)
         lines = len(self.users) + bad.count
         rows, times = self._sound(bad)
@@ -102,10 +114,12 @@ class Log:
         items, item_rows = numbered([*listed, *raw_items])
         item_rows = item_rows[len(listed) :]
         order = np.argsort(user_rows, kind="stable") if times is None else np.lexsort((times, user_rows))
-        if times is not None:
-            self._check_order(times[order], user_rows[order])
         sequences = RaggedArray.of_lengths(item_rows[order], np.bincount(user_rows, minlength=len(users)))
-        times = None if times is None else times[order]
+        if times is not None:
+            times, sorted_users = times[order], user_rows[order]
+            inside = sorted_users[1:] == sorted_users[:-1]
+            if inside.any() and not (times[1:] != times[:-1])[inside].any():  # they differ between users alone
+                raise self._no_order("no user has two different timestamps")
         return Dataset(name, users, items, sequences, timestamps=times, item_file=self.item_file)
 
     def _sound(self, bad: BadLines) -> tuple[np.ndarray, Times | None]:
@@ -125,7 +139,9 @@ class Log:
             bad.add(self._no_time(row, read.unit))
         bad.count += max(0, len(timeless) - EXAMPLES)
         wrong[timeless] = True
-        self._check_constant(read.seconds[~wrong])
+        times = read.seconds[~wrong]
+        if len(times) > 1 and (times == times[0]).all():
+            raise self._no_order(f"all {len(times)} timestamps are {self.timestamps[0]}")
         return np.flatnonzero(~wrong), read
 
     def _no_id(self, row: int, kind: str, raw: str) -> InputError:
@@ -144,16 +160,6 @@ class Log:
             message = f"{message} is not a number of {SECONDS}, nor another time{other}"
             hint = "give each row a time between 1970 and 2100, all in one unit, or dates as 2018-01-31"
         return WrongLine(message, where=self._at(row, "timestamp"), hint=hint)
-
-    def _check_constant(self, times: np.ndarray) -> None:
-        if len(times) > 1 and (times == times[0]).all():
-            raise self._no_order(f"all {len(times)} timestamps are {self.timestamps[0]}")
-
-    def _check_order(self, times: np.ndarray, users: np.ndarray) -> None:
-        """Times that differ between users but never within one state no order either; both arrays are sorted."""
-        inside = users[1:] == users[:-1]
-        if inside.any() and not (times[1:] != times[:-1])[inside].any():
-            raise self._no_order("no user has two different timestamps")
 
     def _no_order(self, message: str) -> InputError:
         location = f"{self.path} field {self.fields.get('timestamp', 'timestamp')!r}"

@@ -11,6 +11,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Literal
 
 import orjson
@@ -161,12 +162,8 @@ def sentences(value: Any, field: str) -> list[str]:
         except ValueError:
             return [value]
     if isinstance(value, Mapping):
-        plain = {
-            name: message
-            for name, message in value.items()
-            if isinstance(message, str | int | float) and str(message).strip()
-        }
-        return [f"{name}: {message}." for name, message in plain.items()]
+        plain = ((name, text) for name, text in value.items() if isinstance(text, str | int | float))
+        return [f"{name}: {text}." for name, text in plain if str(text).strip()]
     return _strings(value, field)
 
 
@@ -214,13 +211,9 @@ def _categories(raw: Mapping[str, Any], fields: Mapping[str, str]) -> list[str]:
     if isinstance(value, list) and value and isinstance(value[0], list):
         value = value[0]
     if isinstance(value, str):
-        value = [part for part in re.split(r"[,|]", value)]
-    names: list[str] = []
-    for part in _strings(value, fields.get("categories", "categories")):
-        if "</span>" in part:
-            break
-        names.append(part)
-    return names
+        value = re.split(r"[,|]", value)
+    names = _strings(value, fields.get("categories", "categories"))
+    return list(takewhile(lambda name: "</span>" not in name, names))
 
 
 def _strings(value: Any, field: str) -> list[str]:

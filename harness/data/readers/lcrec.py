@@ -137,17 +137,13 @@ def write_reviews(reviews: Iterable[Review]) -> str:
 
 
 def _pair(key: str, location: str) -> tuple[str, str]:
-    pair: Any = None
     with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
         pair = ast.literal_eval(key) if len(key) <= LONGEST_KEY else None
         if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str | int) for part in pair):
-            pair = tuple(str(part) for part in pair)  # Python writes no whole number of more than 4,300 digits
-            "".join(pair).encode()  # nor half a character
-        else:
-            pair = None
-    if pair is None:
-        raise WrongLine("a pair of user and item is needed", where=location, hint="write \"('user', 'item')\"")
-    return pair
+            user, item = map(str, pair)  # Python writes no whole number of more than 4,300 digits
+            f"{user}{item}".encode()  # nor half a character
+            return user, item
+    raise WrongLine("a pair of user and item is needed", where=location, hint="write \"('user', 'item')\"")
 
 
 def _review_text(fields: Any, location: str) -> str:

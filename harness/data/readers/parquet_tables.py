@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
 
 from harness.data.dataset import Dataset, ItemFile, ItemText, Order, Review
 from harness.data.readers.interactions import Log
@@ -33,14 +36,11 @@ from harness.data.reading import (
     Reading,
     WrongLine,
     lacking,
-    matched_all,
+    matched,
     no_rows,
     twice,
 )
 from harness.errors import InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 INTERACTIONS = "interactions.parquet"
 ITEMS = "items.parquet"
@@ -52,11 +52,6 @@ ROWS_A_BYTE, UNFOLDS = 32, 1000  # more than rows of ids compress to
 SMALL = 1 << 24  # bytes that any file may unfold to
 WRITE_AGAIN = "write it again as Parquet"
 STRICT = Reading(bad_lines=0)  # no row may be wrong
-
-
-def read(folder: Path, name: str, order: Order = "time", reading: Reading = PLAIN) -> Dataset:
-    """The tables of a folder; see `read_file`."""
-    return read_file(folder / INTERACTIONS, name, order, reading)
 
 
 def read_stored(folder: Path, name: str, order: Order) -> Dataset:
@@ -81,7 +76,8 @@ def read_file(
     files of the table where there are several, `path` being one of them.
     """
     needed = (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM)
-    table, columns = _matched(path, _joined(parts) if parts else read_parquet(path), needed, (RATING,), reading)
+    table = _joined(parts) if parts else read_parquet(path)
+    columns = _matched(path, table, needed, (RATING,), reading)
     joined = (f"{', '.join(part.name for part in parts)} are joined; the protocol splits them again",) if parts else ()
     places = columns.places
     table = _unrolled(path, table, [places[name] for name in (ITEM, TIMESTAMP) if name in needed])
@@ -111,8 +107,6 @@ def read_file(
 
 def write(dataset: Dataset, folder: Path) -> None:
     """The three tables. `items.parquet` is written even without text: it carries the order of items."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     def put(name: str, columns: Mapping[str, Any]) -> None:
         pq.write_table(pa.table(columns), folder / name, compression="zstd")
@@ -137,9 +131,6 @@ def write(dataset: Dataset, folder: Path) -> None:
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """A table of a Parquet file, its content checked. Raises `InputError` for another format, and for a file whose
     claimed size is larger than a file of its length can hold."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:  # where it has any
             _bounded(path, file.metadata)
@@ -157,8 +148,6 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 def _plain_types(table: pa.Table) -> pa.Table:
     """A table without categories, text as bytes, views and decimals, which other programs write: values instead."""
-    import pyarrow as pa
-
     for place, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or str(kind).endswith("_view"):
@@ -181,19 +170,17 @@ def _bounded(path: Path, description: Any) -> None:
 
 def _matched(
     path: Path, table: pa.Table, needed: tuple[str, ...], optional: tuple[str, ...], reading: Reading
-) -> tuple[pa.Table, Matched]:
-    """The table, and which of its columns are which. Raises `InputError` where one is missing or there are no rows."""
+) -> Matched:
+    """Which columns are which. Raises `InputError` where one is missing or there are no rows."""
     names = table.column_names
-    columns = matched_all(names, needed, optional, reading.only(names), str(path), "it")
+    columns = matched(names, needed, optional, reading.only(names), str(path), "it")
     if not len(table):
         raise no_rows(path)
-    return table, columns
+    return columns
 
 
 def _joined(paths: Sequence[Path]) -> pa.Table:
     """The rows of several files, one after the other."""
-    import pyarrow as pa
-
     tables = [read_parquet(path) for path in paths]
     try:
         names = [name for name in tables[0].column_names if all(name in table.column_names for table in tables)]
@@ -206,9 +193,6 @@ def _joined(paths: Sequence[Path]) -> pa.Table:
 
 def _unrolled(path: Path, table: pa.Table, fields: list[str]) -> pa.Table:
     """A table whose items are lists as one with an item a row; a list of times goes with it."""
-    import pyarrow as pa
-    import pyarrow.compute
-
     pc: Any = pyarrow.compute  # its functions are made at import
     if not is_list(table.column(fields[0]).type):
         return table
@@ -227,8 +211,6 @@ def _unrolled(path: Path, table: pa.Table, fields: list[str]) -> pa.Table:
 
 def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
     """One id column as text; a missing id is an empty one, which the log refuses with its row."""
-    import pyarrow as pa
-
     kind, raw = table.column(field).type, table.column(field).to_pylist()
     if pa.types.is_floating(kind):
         raw = [None if value is None or value != value else value for value in raw]
@@ -242,8 +224,6 @@ def _ids(path: Path, table: pa.Table, field: str) -> list[str]:
 
 def _times(path: Path, table: pa.Table, field: str) -> list[str] | np.ndarray:
     """Times as `Log` takes them: text, or float64 with NaN where there is none."""
-    import pyarrow as pa
-
     column = table.column(field).combine_chunks()
     if _is_text(column.type):
         return [raw or "" for raw in column.to_pylist()]
@@ -255,8 +235,6 @@ def _times(path: Path, table: pa.Table, field: str) -> list[str] | np.ndarray:
 
 def _numbers(path: Path, table: pa.Table, field: str, needed: str = "numbers") -> np.ndarray:
     """Float64, NaN where there is none."""
-    import pyarrow as pa
-
     column = table.column(field).combine_chunks()
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         message, hint = f"{needed} are needed, not {column.type}", "write numbers, or Parquet timestamps"
@@ -270,7 +248,8 @@ def _field(path: Path, field: str) -> str:
 
 def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText] | None, tuple[str, ...]]:
     """Items in the file's order, their text (None if the file has no text column), and notes."""
-    table, columns = _matched(path, read_parquet(path), (ITEM,), TEXT_FIELDS, reading)
+    table = read_parquet(path)
+    columns = _matched(path, table, (ITEM,), TEXT_FIELDS, reading)
     places = columns.places
     items = _ids(path, table, places[ITEM])
 
@@ -307,8 +286,6 @@ def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:
 
 
 def _strings(path: Path, table: pa.Table, field: str) -> list[str | None]:
-    import pyarrow as pa
-
     column = table.column(field)
     if not (_is_text(column.type) or pa.types.is_null(column.type)):
         raise WrongLine(f"text is needed, not {column.type}", where=_field(path, field), hint=WRITE_AGAIN)
@@ -335,12 +312,8 @@ def _categories(path: Path, table: pa.Table, field: str) -> list[tuple[str, ...]
 
 def is_list(kind: Any) -> bool:
     """Whether an Arrow type is one of lists."""
-    import pyarrow as pa
-
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -10,8 +10,7 @@ are read: plain rows, and rows with the history written out (`item_id_list:token
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 
 from harness.core.json_files import open_text, read_text
@@ -58,44 +57,16 @@ TEXT = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class AtomicFile:
-    """The rows of a file, its fields with their types, and which field is which of our columns."""
-
-    table: TableFile
-    types: dict[str, str]
-    columns: Matched
-
-    def column(self, canonical: str) -> list[str]:
-        """One of our columns; empty strings where the file does not have it."""
-        return self.table.column(self.columns.places.get(canonical))
-
-    def notes(self) -> tuple[str, ...]:
-        """What was decided in reading it."""
-        return (*self.columns.notes(self.table.path.name), *self.table.notes)
-
-
 def read(folder: Path, name: str, order: Order = "time", reading: Reading = PLAIN) -> Dataset:
     """Users and items in order of first appearance, line by line; each user's rows by (timestamp, line). With the order
     `file` the rows stand as they do, and the timestamp may be missing."""
     path = folder / f"{name}{INTERACTIONS}"
     if not path.exists() and (packed := folder / f"{path.name}.gz").exists():
         path = packed
-    file = read_atomic(path, (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM), reading, (RATING,))
+    table, columns = read_atomic(path, (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM), reading, (RATING,))
     texts, text_notes, item_file = read_items(folder / f"{name}{ITEMS}", reading)
-    log = Log(
-        path=path,
-        users=file.column(USER),
-        items=file.column(ITEM),
-        timestamps=file.column(TIMESTAMP) if order == "time" else [],
-        lines=file.table.lines,
-        order=order,
-        ratings=file.column(RATING) if RATING in file.columns.places else None,
-        reading=reading,
-        bad=file.table.bad,
-        notes=(*file.notes(), *text_notes),
-        item_file=item_file,
-    )
+    log = Log.of_table(table, columns.places, order, reading, item_file)
+    log.notes = (*columns.notes(path.name), *table.notes, *text_notes)
     return log.dataset(name, texts, f"RecBole atomic files, {path.name}")
 
 
@@ -114,20 +85,21 @@ def read_split(folder: Path, name: str, order: Order = "time", reading: Reading 
     listed = next((field for field in LISTS if types.get(field) == "token_seq"), None)
     timed = order == "time" and listed is None and TIMESTAMP in types
     needed = (USER, ITEM, TIMESTAMP) if timed else (USER, ITEM)
-    files = [read_atomic(path, needed, reading, (RATING,)) for path in paths]
+    tables, columns = zip(*(read_atomic(path, needed, reading, (RATING,)) for path in paths), strict=True)
     texts, text_notes, item_file = read_items(folder / f"{name}{ITEMS}", reading)
-    bad = files[0].table.bad
-    for file in files[1:]:
-        bad.join(file.table.bad)
+    bad = tables[0].bad
+    for table in tables[1:]:
+        bad.join(table.bad)
 
     def column(canonical: str) -> list[str]:
-        return list(chain.from_iterable(file.column(canonical) for file in files))
+        places = (found.places.get(canonical) for found in columns)
+        return [cell for table, place in zip(tables, places, strict=True) for cell in table.column(place)]
 
     users, items = column(USER), column(ITEM)
-    lines = [line for file in files for line in file.table.lines]
+    lines = [line for table in tables for line in table.lines]
     if listed is not None:  # rows are histories, perhaps truncated, and the items that follow
-        histories = (history.split() for file in files for history in file.table.column(listed))
-        locations = (f"{file.table.path} line {line}" for file in files for line in file.table.lines)
+        histories = (history.split() for table in tables for history in table.column(listed))
+        locations = (f"{table.path} line {line}" for table in tables for line in table.lines)
         rows = joined(list(map(Case, users, histories, items, lines, locations)), bad)
         users, items, lines = rows.users, rows.items, rows.lines
     log = Log(
@@ -137,12 +109,12 @@ def read_split(folder: Path, name: str, order: Order = "time", reading: Reading 
         timestamps=column(TIMESTAMP) if timed else [],
         lines=lines,
         order="time" if timed else "file",
-        ratings=column(RATING) if listed is None and all(RATING in file.columns.places for file in files) else None,
+        ratings=column(RATING) if listed is None and all(RATING in found.places for found in columns) else None,
         reading=reading,
         bad=bad,
         notes=(
-            *files[0].columns.notes(paths[0].name),
-            *chain.from_iterable(file.table.notes for file in files),
+            *columns[0].notes(paths[0].name),
+            *(note for table in tables for note in table.notes),
             *text_notes,
             JOINED,
         ),
@@ -156,11 +128,13 @@ def _split_paths(folder: Path, name: str) -> list[Path]:
     return [folder / f"{name}{part}{INTERACTIONS}" for part in PARTS]
 
 
-def read_atomic(path: Path, needed: tuple[str, ...], reading: Reading, optional: tuple[str, ...] = ()) -> AtomicFile:
-    """One atomic file that must have our columns `needed`, a timestamp as `float` and the others as `token`;
-    `optional` may be there."""
+def read_atomic(
+    path: Path, needed: tuple[str, ...], reading: Reading, optional: tuple[str, ...] = ()
+) -> tuple[TableFile, Matched]:
+    """One atomic file, and which of its fields are which. It must have our columns `needed`, a timestamp as `float` and
+    the others as `token`; `optional` may be there."""
     types = _types(path)
-    columns = matched(tuple(types), (*needed, *optional), reading.only(types), f"{path} line 1")
+    columns = matched(tuple(types), (), (*needed, *optional), reading.only(types), f"{path} line 1")
     for canonical in needed:
         name, kind = columns.places.get(canonical), "float" if canonical == TIMESTAMP else "token"
         if name is None or types[name] != kind:
@@ -172,7 +146,7 @@ def read_atomic(path: Path, needed: tuple[str, ...], reading: Reading, optional:
     table = table_of(path, split_lines(path, "\t"), bad, "part fields by one tab each")
     if not table.rows and not bad.count:
         raise no_rows(path)
-    return AtomicFile(replace(table, columns=list(types)), types, columns)
+    return replace(table, columns=list(types)), columns
 
 
 def _types(path: Path) -> dict[str, str]:
@@ -199,19 +173,19 @@ def read_items(path: Path, reading: Reading) -> tuple[dict[str, ItemText] | None
     it is missing."""
     if not path.exists():
         return None, (), None
-    file = read_atomic(path, (ITEM,), reading)
-    table = file.table
-    items, field = plain_ids(file.column(ITEM)), file.columns.places[ITEM]
+    table, columns = read_atomic(path, (ITEM,), reading)
+    field = columns.places[ITEM]
+    items = plain_ids(table.column(field))
     entries = {
         text: name
         for text, names in TEXT.items()
-        if (name := next((name for name in (reading.column(text), *names) if name in file.types), None)) is not None
+        if (name := next((name for name in (reading.column(text), *names) if name in table.columns), None)) is not None
     }
     cells = [map(str.strip, table.column(name)) for name in (*map(entries.get, TEXT), YEAR_FIELD)]
     texts = map(_text, *cells)
     described = texts_by_item(items, texts, table.bad, lambda row: f"{path} line {table.lines[row]} field {field!r}")
-    unused = tuple(name for name in file.types if name not in (*entries.values(), field, YEAR_FIELD))
-    notes = (*Matched(file.columns.places, unused).notes(path.name), *table.settled_notes())
+    unused = tuple(name for name in table.columns if name not in (*entries.values(), field, YEAR_FIELD))
+    notes = (*Matched(columns.places, unused).notes(path.name), *table.settled_notes())
     return described, notes, ItemFile(path, tuple(items))
 
 

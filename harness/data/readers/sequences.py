@@ -75,7 +75,7 @@ def read_file(path: Path, name: str, order: Order = "file", reading: Reading = P
     if not rows and not bad.count:
         read_text(path)  # which says so where the file is empty
     notes: tuple[str, ...] = ()
-    if rows and len(matched(rows[0][1], (USER, ITEM), PLAIN, str(path)).places) == 2:
+    if rows and len(matched(rows[0][1], (), (USER, ITEM), PLAIN, str(path)).places) == 2:
         notes = (f"the first line is read as a header: {' '.join(rows[0][1])}",)
         del rows[0]
     pairs = all(len(words) == 2 for _, words in rows)

@@ -8,12 +8,13 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from harness.core.json_files import open_text, parse_json, read_json, read_text
-from harness.data.reading import BadLines, Matched, Reading, WrongLine, matched_all, no_rows, twice
+from harness.data.reading import BadLines, Matched, Reading, WrongLine, matched, no_rows, twice
 from harness.errors import InputError
 
 LONGEST_FIELD = 2**31 - 1  # the csv module's own limit, 131,072, is shorter than some descriptions
@@ -54,7 +55,7 @@ class TableFile:
 
     def matched(self, needed: tuple[str, ...], optional: tuple[str, ...], reading: Reading) -> Matched:
         """Which columns are which; `InputError` where one of `needed` is missing."""
-        return matched_all(self.columns, needed, optional, reading, f"{self.path} line 1")
+        return matched(self.columns, needed, optional, reading, f"{self.path} line 1")
 
 
 def stem(path: Path) -> str:
@@ -108,22 +109,25 @@ def _csv(path: Path, bad: BadLines, *, headless: bool) -> TableFile:
     if not first.strip():
         read_text(path)  # which says so where the file is empty
     separator = separator_of(first.rstrip("\r\n"), headless=headless)
+    names = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", COLONS: "double colons", BLANKS: "blanks"}
+    hint = f"part fields by {names[separator]}, and quote a field that holds one"
+
+    def read(bad: BadLines, **form: Any) -> TableFile:
+        return table_of(path, _csv_rows(path, separator, skipped, **form), bad, hint, headless=headless)
+
     try:
-        return _of_separator(path, bad, separator, skipped, headless=headless)
-    except _BrokenQuotes as error:
-        broken = error
-    form: dict[str, Any] = {"doublequote": False, "escapechar": "\\"}
-    note = "backslashes before quotes are read as escapes"
-    if separator == "\t":
-        form, note = {"quoting": csv.QUOTE_NONE}, "quotes are read as any other character"
-    again = BadLines(path.name, bad.reading)
-    try:
-        table = _of_separator(path, again, separator, skipped, headless=headless, **form)
+        return read(bad)
     except _BrokenQuotes:
-        raise broken from None
-    if not table.rows or again.count > bad.reading.tolerated(len(table.rows) + again.count):
-        raise broken
-    return replace(table, notes=(*table.notes, f"{path.name}: {note}"))
+        form: dict[str, Any] = {"doublequote": False, "escapechar": "\\"}
+        note = "backslashes before quotes are read as escapes"
+        if separator == "\t":
+            form, note = {"quoting": csv.QUOTE_NONE}, "quotes are read as any other character"
+        again = BadLines(path.name, bad.reading)
+        with suppress(_BrokenQuotes):
+            table = read(again, **form)
+            if table.rows and again.count <= bad.reading.tolerated(len(table.rows) + again.count):
+                return replace(table, notes=(*table.notes, f"{path.name}: {note}"))
+        raise
 
 
 class _BrokenQuotes(InputError):
@@ -139,14 +143,8 @@ def first_line(file: TextIO) -> tuple[int, str]:
     return 0, ""
 
 
-def _of_separator(path: Path, bad: BadLines, separator: str, skipped: int, *, headless: bool, **form: Any) -> TableFile:
-    """The table behind the first `skipped` lines; `form` are options of the csv module. Raises `_BrokenQuotes`."""
-    names = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", COLONS: "double colons", BLANKS: "blanks"}
-    hint = f"part fields by {names[separator]}, and quote a field that holds one"
-    return table_of(path, _csv_rows(path, separator, skipped, **form), bad, hint, headless=headless)
-
-
 def _csv_rows(path: Path, separator: str, skipped: int, **form: Any) -> Iterator[tuple[int, list[str]]]:
+    """The rows behind the first `skipped` lines; `form` are options of the csv module. Raises `_BrokenQuotes`."""
     with open_text(path) as file:
         for _ in range(skipped):
             file.readline()
@@ -216,24 +214,21 @@ def _json_lines(path: Path, bad: BadLines) -> TableFile:
     records: list[dict[str, str]] = []
     lines: list[int] = []
     columns: dict[str, None] = {}
-    for number, record in _json_rows(path):
+    for number, record in _json_rows(path, bad):
         if isinstance(record, dict):
             records.append({key: _cell(value) for key, value in record.items()})
             lines.append(number)
             columns.update(dict.fromkeys(record))
-            continue
-        message, hint, code = f"an object is needed, not {type(record).__name__}", OBJECTS, WrongLine.code
-        if isinstance(record, InputError):
-            message, hint, code = record.what, record.hint, record.code
-        bad.add(InputError(message, where=f"{path} line {number}", hint=hint, code=code), number)
+        else:
+            message = f"an object is needed, not {type(record).__name__}"
+            bad.add(WrongLine(message, where=f"{path} line {number}", hint=OBJECTS), number)
     if not records and not bad.count:
         read_text(path)  # which says so where the file is empty
     return TableFile(path, list(columns), [[r.get(c, "") for c in columns] for r in records], lines, bad)
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Number and content of each row: of a line, or of an element of a list, which is read as a whole; of a line that
-    is no JSON the error."""
+def _json_rows(path: Path, bad: BadLines) -> Iterator[tuple[int, Any]]:
+    """Number and content of each row: of a line, or of an element of a list, which is read as a whole."""
     with open_text(path, "\n") as file:
         first = next((line for line in file if line.strip()), "")
     if first.lstrip().startswith("[") and not path.name.lower().endswith(LINE_ENDINGS):
@@ -242,11 +237,13 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
     with open_text(path, "\n") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
+                location = f"{path} line {number}"
                 try:
-                    record = parse_json(line, f"{path} line {number}")
+                    record = parse_json(line, location)
                 except InputError as error:
-                    record = error
-                yield number, record
+                    bad.add(InputError(error.what, where=location, hint=error.hint, code=error.code), number)
+                else:
+                    yield number, record
 
 
 def _cell(value: Any) -> str:

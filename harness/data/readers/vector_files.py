@@ -15,6 +15,7 @@ from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
+import pyarrow as pa
 
 from harness.core.json_files import read_text
 from harness.data.readers.parquet_tables import is_list, read_parquet
@@ -22,15 +23,12 @@ from harness.data.reading import normalized
 from harness.errors import InputError, truncate
 
 ID_NAMES = (
-    *("item", "item_id", "items", "item_ids", "id", "ids", "asin", "parent_asin", "iid"),
-    *("product_id", "product", "movie_id", "article_id", "sku"),
-)
+    "item", "item_id", "items", "item_ids", "id", "ids", "asin", "parent_asin", "iid", "product_id", "product",
+    "movie_id", "article_id", "sku",
+)  # fmt: skip
 VECTOR_NAMES = ("vector", "vectors", "embedding", "embeddings", "emb", "values", "features")
 IDS_ENDING = ".ids.txt"
-UNFOLDED, UNFOLDS = (
-    1 << 26,
-    1100,
-)  # bytes that any .npz may unfold to; of a larger one, so many for each (deflate's own)
+UNFOLDED, UNFOLDS = 1 << 26, 1100  # bytes that any .npz may unfold to; of a larger one, so many a byte (deflate's own)
 EXAMPLES = 3
 FORMATS = (
     "give Parquet or .npz with an id column and a vector column, or FILE.ids.txt with one item id a line beside "
@@ -132,8 +130,6 @@ def _from_array(path: Path) -> VectorTable:
 
 def _from_parquet(path: Path) -> VectorTable:
     """One id column, and either one column of lists or one number column a dimension."""
-    import pyarrow as pa
-
     table = read_parquet(path)
     name = _named(path, table.column_names, ID_NAMES, "id column")
     columns = [column for column in table.column_names if column != name]

@@ -9,6 +9,8 @@ import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from harness.data import local_store
 from harness.data.catalog import catalogue_entries
 from harness.data.download import RemoteFile
 from harness.data.loading import load_dataset
+from harness.data.raw import prepare as module
 from harness.data.raw.prepare import Request, prepare
 from harness.data.raw.releases import Checksum, RawFile, RawSet, named_sets, resolve
 from harness.data.statistics import describe
@@ -215,6 +218,52 @@ def test_a_generated_set_of_the_true_shape(tmp_path: Path) -> None:
     assert prepare(Request("instruments", raw)).kept.folder == done.kept.folder
     ratings.unlink()
     assert prepare(Request("instruments", raw)).kept.folder == done.kept.folder
+
+
+def test_another_name_that_begins_with_it_is_left_alone(tmp_path: Path, own_home: Path) -> None:
+    half = own_home / "data" / ".instruments-tie1=abcd.tmp"
+    half.mkdir(parents=True)
+    prepare(Request("instruments", files.set_2018(tmp_path / "raw")))
+    assert half.is_dir()
+
+
+def test_two_at_once_read_once(tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = files.set_2018(tmp_path / "raw")
+    built: list[str] = []
+    build = module.build
+
+    def slow(*value: Any) -> Any:
+        built.append("built")
+        return build(*value)
+
+    monkeypatch.setattr(module, "build", slow)
+    fresh: list[bool] = []
+    threads = [Thread(target=lambda: fresh.append(prepare(Request("instruments", raw)).fresh)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert built == ["built"] and sorted(fresh) == [False, False, True]
+
+
+def test_blank_lines_are_no_rows_and_a_killed_preparation_begins_anew(
+    tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CSV that the fast way refuses is read line by line."""
+    body = "\n\n".join(f"{item},{user},{rating},{time}" for user, item, rating, time in files.core_rows())
+    files.put(tmp_path / "raw" / "Musical_Instruments.csv", f"\n{body}\n")
+    files.metadata_2018(tmp_path / "raw", [f"I{n}" for n in range(5)])
+    monkeypatch.setattr("harness.data.raw.interactions._read_fast", lambda *_: None)
+    request = Request("instruments", tmp_path / "raw")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "in_order", _interrupted)
+        prepare(request)
+    assert local_store.find("instruments") is None
+    assert prepare(request).story["result"]["interactions"] == 25
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.realdata
