@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def acquire_lock(
     """
     from filelock import FileLock, SoftFileLease
 
-    hold = LockHandle()
+    hold, report = LockHandle(), cache(waiting)
 
     def compromised(_: object) -> None:
         hold.lost = True
@@ -57,13 +58,8 @@ def acquire_lock(
     lease = SoftFileLease(path.with_name(f"{path.name}{LEASED}"), lease_duration=LEASE, on_compromise=compromised)
     try:
         with translate_os_errors(path, hint):
-            is_reported = _acquired(file_lock, waiting, None, is_reported=False)
-            _acquired(
-                lease,
-                waiting,
-                StaleLeaseReaper(Path(lease.lock_file), path if file_lock.is_locked else None),
-                is_reported=is_reported,
-            )
+            _acquire(file_lock, report)
+            _acquire(lease, report, StaleLeaseReaper(Path(lease.lock_file), path if file_lock.is_locked else None))
             if file_lock.is_locked:
                 _sign(path, lease.token)
         yield hold
@@ -87,25 +83,24 @@ def is_locked(path: Path) -> bool:
         return False
 
 
-def _acquired(lock: Any, waiting: Callable[[], None], watch: StaleLeaseReaper | None, *, is_reported: bool) -> bool:
-    """Waits for one lock; returns whether `waiting` has been called."""
+def _acquire(lock: Any, waiting: Callable[[], None], watch: StaleLeaseReaper | None = None) -> None:
+    """Waits for one lock, or goes on without it where the file system has none."""
     from filelock import Timeout
 
     timeout, refused = 0.0, 0
     while True:
         try:
             lock.acquire(timeout=timeout)
-            return is_reported
+            return
         except Timeout:
             if watch is not None and watch.dead():
                 watch.remove()
-            elif not is_reported:
+            else:
                 waiting()
-                is_reported = True
             timeout = GRACE
         except OSError as error:
             if error.errno in NO_FLOCK:
-                return is_reported
+                return
             refused += 1
             if error.errno not in RETRYABLE_ERRNOS or refused > TRIES:
                 raise
