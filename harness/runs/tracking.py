@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,7 +26,7 @@ from harness.core.environment import OFFLINE_VARIABLE, offline
 from harness.core.files import write_result_text
 from harness.errors import InputError, unknown_name
 from harness.store.event_log import read_events
-from harness.store.record import Record
+from harness.store.record import Record, RunKey
 from harness.store.run_store import RunFolder, StoredRun, warn
 
 Event = Mapping[str, Any]
@@ -79,21 +80,6 @@ def parse_trackers(texts: tuple[str, ...]) -> tuple[TrackerSpec, ...]:
 
 
 @dataclass(frozen=True)
-class TrackedRun:
-    """The logged run. `settings`: its flattened configuration."""
-
-    run_id: str
-    model: str
-    dataset: str
-    folder: Path
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        return f"{self.model} {self.dataset} {self.run_id}"
-
-
-@dataclass(frozen=True)
 class Point:
     """The values of one event by `stage/name`, at a step and a time (seconds since 1970)."""
 
@@ -132,14 +118,17 @@ class Curves:
 
 
 class RunTracker:
-    """One of accelerate's trackers for one run. `previous`: `log_id` of the session to continue, "" for a new log."""
+    """One of accelerate's trackers for one run. `settings`: its flattened configuration. `previous`: `log_id` of the
+    session to continue, "" for a new log."""
 
-    def __init__(self, spec: TrackerSpec, run: TrackedRun, previous: str) -> None:
+    def __init__(
+        self, spec: TrackerSpec, key: RunKey, folder: Path, settings: Mapping[str, str], previous: str
+    ) -> None:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
         _start_accelerate()
         self.name = spec.name
-        self.log_id, positional, options = _arguments(spec, run, previous)
+        self.log_id, positional, options = _arguments(spec, key, folder, previous)
         if spec.name == "mlflow" and spec.where:
             import mlflow  # pyright: ignore[reportMissingImports]
 
@@ -149,7 +138,7 @@ class RunTracker:
         if spec.name == "mlflow":
             self.log_id = self._tracker.tracker.info.run_id
         if self.log_id != previous:
-            self._tracker.store_init_configuration({self._label(key): value for key, value in run.settings.items()})
+            self._tracker.store_init_configuration({self._label(key): value for key, value in settings.items()})
         self._stages: set[str] = set()
 
     def log(self, point: Point) -> None:
@@ -162,12 +151,9 @@ class RunTracker:
                     self._tracker.tracker.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
             self._stages |= stages
             self._tracker.log({**values, **{f"{stage}/step": point.step for stage in stages}, "time": point.when})
-        elif self.name == "tensorboard":
-            self._tracker.log(values, step=point.step, walltime=point.when)
-        elif self.name == "mlflow":
-            self._tracker.log(values, step=point.step, timestamp=round(point.when * 1000))
         else:
-            self._tracker.log(values, step=point.step)
+            times = {"tensorboard": {"walltime": point.when}, "mlflow": {"timestamp": round(point.when * 1000)}}
+            self._tracker.log(values, step=point.step, **times.get(self.name, {}))
 
     def finish(self, final: Mapping[str, float] | None = None) -> None:
         """Closes the log, with the final metrics of a complete run."""
@@ -191,37 +177,41 @@ def _start_accelerate() -> None:
     torch.set_num_threads(threads)
 
 
-def _arguments(spec: TrackerSpec, run: TrackedRun, previous: str) -> tuple[str, list[str], dict[str, Any]]:
+def _arguments(
+    spec: TrackerSpec, key: RunKey, run_folder: Path, previous: str
+) -> tuple[str, list[str], dict[str, Any]]:
     """The log's id, and the positional and keyword arguments of accelerate's tracker."""
-    project = spec.where or PROJECT
+    project, title = spec.where or PROJECT, f"{key.model} {key.dataset} {key.run_id}"
     if spec.name == "tensorboard":
-        default = run.folder / "tensorboard"
-        folder = Path(spec.where, run.model, run.dataset, run.run_id) if spec.where else default
+        default = run_folder / "tensorboard"
+        folder = Path(spec.where, key.model, key.dataset, key.run_id) if spec.where else default
         log_id = str(folder) if spec.where else default.name  # the run's folder may move
         if log_id != previous:
             shutil.rmtree(folder, ignore_errors=True)  # of the replaced run
         return log_id, ["", str(folder)], {}
     if spec.name == "mlflow":
-        tags = {"model": run.model, "dataset": run.dataset, "run_id": run.run_id}
-        return previous, [PROJECT], {"run_id": previous or None, "run_name": run.title, "tags": tags}
-    log_id = previous or f"{run.run_id}-{uuid4().hex[:8]}"
+        tags = {"model": key.model, "dataset": key.dataset, "run_id": key.run_id}
+        return previous, [PROJECT], {"run_id": previous or None, "run_name": title, "tags": tags}
+    log_id = previous or f"{key.run_id}-{uuid4().hex[:8]}"
     if spec.name == "wandb":
-        options = {"id": log_id, "name": run.title, "resume": "allow", "dir": str(run.folder)}
+        options = {"id": log_id, "name": title, "resume": "allow", "dir": str(run_folder)}
         mode = "offline" if offline() else None
         project = spec.where or os.environ.get("WANDB_PROJECT") or PROJECT
         return log_id, [project], {**options, "mode": mode, "settings": {"console": "off"}}
-    return log_id, [run.title, spec.where or str(run.folder)] if spec.name == "aim" else [project], {}
+    return log_id, [title, spec.where or str(run_folder)] if spec.name == "aim" else [project], {}
 
 
 class Tracking:
     """The active trackers of one run."""
 
-    def __init__(self, tracker_specs: Sequence[TrackerSpec], run: TrackedRun) -> None:
-        self.run = run
-        self._path = run.folder / STATE
+    def __init__(
+        self, tracker_specs: Sequence[TrackerSpec], key: RunKey, folder: RunFolder, settings: Mapping[str, str]
+    ) -> None:
+        self._start = partial(RunTracker, key=key, folder=folder.path, settings=settings)
+        self._path = folder.path / STATE
         self._state: dict[str, dict[str, Any]] = _read_state(self._path)
         self._open: dict[str, tuple[RunTracker, Curves]] = {}
-        past = read_events(RunFolder(run.folder).log)
+        past = read_events(folder.log)
         for spec in tracker_specs:
             with self._dropped_on_error(spec.name):
                 self._begin(spec, past)
@@ -255,7 +245,7 @@ class Tracking:
         previous = str(state.get("mark", "")) if state.get("where") == spec.where else ""
         if previous and state.get("complete"):
             return
-        tracker, curves = RunTracker(spec, self.run, previous), Curves()
+        tracker, curves = self._start(spec, previous=previous), Curves()
         self._open[spec.name] = (tracker, curves)
         for event in past:
             point = curves.on_event(event)
@@ -292,9 +282,8 @@ def tracking(
 ) -> Iterator[Tracking]:
     """The trackers of a run that is executed in `folder` and moved to `final`; logs are closed at the end of
     the block."""
-    model, dataset, run_id = final.path.parts[-3:]
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(settings).items()}
-    current_tracking = Tracking(tracker_specs, TrackedRun(run_id, model, dataset, folder.path, texts))
+    current_tracking = Tracking(tracker_specs, RunKey(*final.path.parts[-3:]), folder, texts)
     try:
         yield current_tracking
     finally:
