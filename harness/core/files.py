@@ -10,7 +10,8 @@ import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from glob import escape
 from pathlib import Path
 
@@ -114,16 +115,7 @@ def remove_stale_temp_files(folder: Path, name: str = "*") -> None:
             path.unlink()
 
 
-def writing_results(path: Path) -> AbstractContextManager[None]:
-    """`translate_os_errors` with the hint for a results folder."""
-    return translate_os_errors(path, RESULTS_HINT)
-
-
-def write_result_file(path: Path, fill: Callable[[Path], object]) -> None:
-    """`write_atomic` with the hint for a results folder. Raises `InputError`."""
-    write_atomic(path, fill, RESULTS_HINT)
-
-
-def write_result_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, atomically."""
-    write_text(path, text, RESULTS_HINT)
+# The same with the hint for a results folder.
+writing_results = partial(translate_os_errors, hint=RESULTS_HINT)
+write_result_file = partial(write_atomic, hint=RESULTS_HINT)
+write_result_text = partial(write_text, hint=RESULTS_HINT)
