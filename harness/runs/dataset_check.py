@@ -135,7 +135,15 @@ def tie_report(
     for seed in (None, *range(1, seeds + 1)):
         ordered = dataset if seed is None else reorder_ties(dataset, seed)
         current = source if seed is None else split(ordered, source.protocol)
-        orders.append(_order(seed, ordered, current, source))
+        orders.append(
+            {
+                "tie_seed": seed,
+                "fingerprint": ordered.fingerprint,
+                "protocol_fingerprint": current.fingerprint,
+                "test_targets_moved": _moved(current.test, source.test),
+                "valid_targets_moved": _moved(current.valid, source.valid),
+            }
+        )
         values.append({job.entry.name: _metrics(job, current) for job in jobs})
         log(f"{'order of the source' if seed is None else f'tie seed {seed}'}: measured")
     return {
@@ -145,16 +153,6 @@ def tie_report(
         "tied_interactions": _tied(dataset),
         "orders": orders,
         "models": {model: _spread([each[model] for each in values]) for model in models},
-    }
-
-
-def _order(seed: int | None, dataset: Dataset, current: Split, source: Split) -> dict[str, Any]:
-    return {
-        "tie_seed": seed,
-        "fingerprint": dataset.fingerprint,
-        "protocol_fingerprint": current.fingerprint,
-        "test_targets_moved": _moved(current.test, source.test),
-        "valid_targets_moved": _moved(current.valid, source.valid),
     }
 
 

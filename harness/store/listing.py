@@ -57,8 +57,7 @@ def _entry(path: Path) -> Entry:
             state = "unreadable"
     if is_locked(beside(path, "lock")):
         state = "running"
-    fresh = beside(path, "fresh")
-    size = _size(path) + (_size(fresh) if fresh.is_dir() else 0)
+    size = _size(path) + _size(beside(path, "fresh"))
     model = path.parent.parent.name.replace("@", ":")
     return Entry(path, model, path.parent.name, state, size, record)
 

@@ -10,7 +10,7 @@ it, since a profile acts through the settings, which are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -281,23 +281,19 @@ def write_predictions(path: Path, predictions: Predictions, users: Sequence[str]
     schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
     raw_users, raw_items = np.asarray(users, dtype=object), np.asarray(items, dtype=object)
 
-    def groups() -> Iterator[pa.RecordBatch]:
-        for begin in range(0, len(predictions.cases), GROUP):
-            part = slice(begin, begin + GROUP)
-            row, place = np.nonzero(predictions.items[part] != NO_ITEM)
-            values = (
-                raw_users[predictions.cases[part][row]],
-                place + 1,
-                raw_items[predictions.items[part][row, place]],
-                predictions.scores[part][row, place],
-            )
-            arrays = [pa.array(value, kind) for value, kind in zip(values, kinds, strict=True)]
-            yield pa.record_batch(arrays, schema=schema)
-
     def fill(temporary: Path) -> None:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for group in groups():
-                writer.write_batch(group)
+            for begin in range(0, len(predictions.cases), GROUP):
+                part = slice(begin, begin + GROUP)
+                row, place = np.nonzero(predictions.items[part] != NO_ITEM)
+                values = (
+                    raw_users[predictions.cases[part][row]],
+                    place + 1,
+                    raw_items[predictions.items[part][row, place]],
+                    predictions.scores[part][row, place],
+                )
+                arrays = [pa.array(value, kind) for value, kind in zip(values, kinds, strict=True)]
+                writer.write_batch(pa.record_batch(arrays, schema=schema))
 
     write_result_file(path, fill)
 
