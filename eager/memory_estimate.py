@@ -21,7 +21,7 @@ from eager.tree_tokenizer import PAPER_K
 from harness.core.seeding import generator
 from harness.generative.config import StageConfig
 from harness.generative.models.backbone import blank_backbone
-from harness.generative.models.lora import AdapterShape, attach
+from harness.generative.models.lora import attach
 from harness.generative.models.precision import measured_flops
 from harness.generative.tasks.batching import Batches, subsample
 from harness.protocol.split import TrainingData
@@ -53,8 +53,8 @@ class Sizes:
 
     def adapter(self, config: EagerConfig, stage: StageConfig) -> int:
         """Numbers of an adapter of this stage's rank."""
-        body = _blank(config).base_model
-        return sum(p.numel() for p in attach(body, AdapterShape(stage.rank, stage.alpha, stage.dropout), 0))
+        shape = {"rank": stage.rank, "alpha": stage.alpha, "dropout": stage.dropout}
+        return sum(p.numel() for p in attach(_blank(config).base_model, **shape, seed=0))
 
 
 def estimate(config: EagerConfig, data: TrainingData | None, device: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5LayerFF
 
 from harness.generative.models.heads import SampledRows, products
-from harness.generative.models.readers import BeamTree, PreallocatedKVCache, PromptBatch, Reader
+from harness.generative.models.readers import BeamTree, PreallocatedKVCache, PromptBatch, Reader, additive_mask
 
 PAD, EOS = 0, 1
 
@@ -173,7 +173,7 @@ class T5Reader:
         states = self._decoder.embed_tokens(tokens)
         keys = functional.pad(self._tree.depth + 1, (1, 0))
         bias = self._bias(keys[:, None] - depth[..., None])
-        mask, cross_mask = _additive(visible[:, None], states.dtype), _additive(self._real, states.dtype)
+        mask, cross_mask = (additive_mask(part, states.dtype) for part in (visible[:, None], self._real))
         cross_bias = None
         for block in self._decoder.block:
             states, bias, cross_bias = block(
@@ -191,7 +191,3 @@ class T5Reader:
             max_distance=attention.relative_attention_max_distance,
         )
         return attention.relative_attention_bias(buckets).permute(0, 3, 1, 2)
-
-
-def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)

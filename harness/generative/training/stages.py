@@ -19,7 +19,7 @@ from harness.core.seeding import derive_seed, generator
 from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.distributed import ShardedBlocks
-from harness.generative.models.lora import AdapterShape, attach
+from harness.generative.models.lora import attach
 from harness.generative.models.precision import Precision
 from harness.generative.tasks.batching import Augmentation, Tasks
 from harness.generative.tasks.instruction_dataset import InstructionDataset
@@ -141,8 +141,8 @@ def _groups(
     scale of their logits and the auxiliary loss. The backbone's blocks are sharded if configured."""
     model = tuned.model
     if config.adapter:
-        shape = AdapterShape(config.rank, config.alpha, config.dropout)
-        attach(model.body, shape, derive_seed(context.seed, name, "adapter"))
+        seed = derive_seed(context.seed, name, "adapter")
+        attach(model.body, rank=config.rank, alpha=config.alpha, dropout=config.dropout, seed=seed)
     else:
         for parameter in model.body.parameters():
             parameter.requires_grad_(True)
