@@ -24,7 +24,7 @@ from harness.generative.config import RankingConfig, Section, SemanticConfig
 from harness.generative.decoding.generate import DecodeReport
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.precision import autocast
-from harness.generative.recipes import RecipeInputs
+from harness.generative.recipes import Recipe, RecipeInputs
 from harness.generative.recommender import GenerativeRecommender, Method
 from harness.generative.sequence_models import NetworkTrainingConfig, PrecisionSetting, RandomNetwork
 from harness.generative.tasks.batching import Pass
@@ -156,14 +156,11 @@ class ParallelModel(RandomNetwork):
         return history.tolist()
 
 
-class ParallelTraining:
+class ParallelTraining(Recipe):
     """Cross-entropy of all digits of every next item, in windows that are cut and shuffled anew each pass."""
 
     def __init__(self, model: ParallelModel, config: ParallelTrainingConfig) -> None:
         self.model, self.config = model, config
-
-    def prepare(self, data: TrainingData) -> None:
-        """Whether there are sequences to train on is checked for every recipe."""
 
     def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
         """The field `training`."""

@@ -52,35 +52,23 @@ class Contrast(nn.Module):
     def __init__(self, width: int, vectors: Mapping[Source, np.ndarray], config: ContrastConfig) -> None:
         super().__init__()
         self.config = config
+        self.sequential_only = config.mode == "released"  # responses without a target item are included, too
         expected: dict[Source, float] = {"semantic": config.semantic, "behavior": config.behavior}
-        weights: dict[Source, float] = {}
-        for source, weight in expected.items():
-            if weight and source in vectors:
-                weights[source] = weight
-        self.weights = weights
-        self.projectors = nn.ModuleDict({source: nn.Linear(width, vectors[source].shape[1]) for source in weights})
-        for source in weights:
-            unit = functional.normalize(torch.tensor(vectors[source], dtype=torch.float32), dim=-1)
-            self.register_buffer(f"vectors_{source}", unit, persistent=False)
-
-    @property
-    def sequential_only(self) -> bool:
-        """Whether responses of text tasks have no target (`harness.generative.training.losses`)."""
-        return self.released
-
-    @property
-    def released(self) -> bool:
-        """Whether responses without a target item are included."""
-        return self.config.mode == "released"
+        self.weights = {source: weight for source, weight in expected.items() if weight and source in vectors}
+        self.projectors = nn.ModuleDict()
+        for source in self.weights:
+            values = torch.tensor(vectors[source], dtype=torch.float32)
+            self.projectors[source] = nn.Linear(width, values.shape[1])
+            self.register_buffer(f"vectors_{source}", functional.normalize(values, dim=-1), persistent=False)
 
     def denominator(self, items: np.ndarray) -> int:
         """Number of included responses."""
-        return len(items) if self.released else int((items != NO_ITEM).sum())
+        return len(items) if self.sequential_only else int((items != NO_ITEM).sum())
 
     def forward(self, states: torch.Tensor, items: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `samples`
         (negatives,) are items. 0 if none is included."""
-        if self.released:
+        if self.sequential_only:
             states = functional.normalize(states.float(), dim=-1)
         else:
             aimed = items != NO_ITEM
@@ -89,7 +77,7 @@ class Contrast(nn.Module):
         for source, weight in self.weights.items() if len(states) else ():
             vectors = self.get_buffer(f"vectors_{source}")
             projected = functional.normalize(self.projectors[source](states.float()).float(), dim=-1)
-            term = info_nce(projected, vectors, items, samples, self.config.temperature, released=self.released)
+            term = info_nce(projected, vectors, items, samples, self.config.temperature, released=self.sequential_only)
             total = total + weight * term
         return total
 
@@ -171,5 +159,5 @@ class EagerLLM(LanguageModelRecommender[EagerConfig]):
         if not (config.semantic or config.behavior):
             return None
         torch.manual_seed(derive_seed(context.seed, "projectors"))
-        values: dict[Source, np.ndarray] = {source: item_vectors.values for source, item_vectors in vectors.items()}
+        values = {source: item_vectors.values for source, item_vectors in vectors.items()}
         return Contrast(model.network.code_in.shape[1], values, config).to(context.device)
