@@ -33,9 +33,10 @@ from rectools.version import VERSION
 from scipy import sparse
 from torch.nn import functional
 
-from baselines.library import Channel, RemoteError, read_ragged, read_requests, write_arrays
+from baselines.library import Channel, RemoteError, read_ragged
 from baselines.worker import NOTE_SECONDS, SEEDS, LibraryEngine, Order, TrainingCheckpoint, best
 from harness.core.seeding import derive_seed
+from harness.data.ragged import RaggedArray
 
 ROWS = 4  # places scored at once; their candidates fit a core's cache
 GROUPS = 4  # a batch is processed in this many groups of similar lengths, to reduce padding
@@ -152,9 +153,7 @@ class Engine(LibraryEngine):
         scores = self.network.similarity_module(state, table, candidates) / self.module.logits_t
         return self.module.loss_calculator(scores, target, torch.ones_like(target, dtype=scores.dtype))
 
-    def recommend(self, requests: Path, k: int, lists: Path) -> None:
-        """Reads questions, writes `items` and `scores` of the `k` best, shape (n, min(k, n_items))."""
-        users, histories = read_requests(requests)
+    def ranked(self, users: np.ndarray, histories: RaggedArray, k: int) -> tuple[np.ndarray, np.ndarray]:
         longest = self.preparator.session_max_len
         lengths = np.minimum(histories.lengths, longest)
         shape = (len(users), min(k, self.n_items))
@@ -167,7 +166,7 @@ class Engine(LibraryEngine):
                 for part in np.split(rows, np.arange(self.eval_batch_size, len(rows), self.eval_batch_size)):
                     values = [histories[row][-longest:] for row in part]
                     items[part], scores[part] = best(self.scores(values, table), k)
-        write_arrays(lists, items=items, scores=scores)
+        return items, scores
 
     def scores(self, histories: Sequence[np.ndarray], table: torch.Tensor) -> torch.Tensor:
         """Scores of every item, in our order, after histories of one length; float32 (n, n_items) on the CPU. `table`
