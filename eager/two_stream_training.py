@@ -152,8 +152,8 @@ class TwoStreamModel(RandomNetwork):
     network: TwoStreamNetwork
 
     def __init__(self, config: NetworkConfig, sources: tuple[Source, ...], precision: PrecisionSetting) -> None:
-        super().__init__(precision)
-        self.config, self.sources = config, sources
+        super().__init__(config, precision)
+        self.sources = sources
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         """Raises `InputError` for codes that cannot be halved."""

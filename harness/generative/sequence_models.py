@@ -17,7 +17,7 @@ from pydantic import Field
 
 from harness.core.artifact_cache import CacheEntry
 from harness.core.seeding import derive_seed
-from harness.generative.config import CODE_ROWS, BackboneConfig, CodeRows, ScoreNormalization, Section
+from harness.generative.config import CODE_ROWS, WEIGHT_AVERAGE, BackboneConfig, CodeRows, ScoreNormalization, Section
 from harness.generative.exporting import ADAPTER
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone, backbone_artefacts, load_backbone
@@ -96,13 +96,7 @@ class PrefixTrainingConfig(NetworkTrainingConfig):
     warmup: float = Field(default=0.05, ge=0, le=1, description="share of the steps")
     warmup_steps: int | None = Field(default=None, ge=1, description="number of warm-up steps, instead of a share")
     weight_decay: float = Field(default=0.05, ge=0)
-    average: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        exclude_if=lambda value: value == 0,
-        description="decay a step of a moving average of the weights, which is validated and kept; 0: none",
-    )
+    average: float = WEIGHT_AVERAGE
     normalise: ScoreNormalization = Field(
         default="children",
         description="tokens that a probability is normalised over; children: the children of the prefix in the trie; "
@@ -227,7 +221,8 @@ class LanguageModel(SequenceModel):
 class RandomNetwork(SequenceModel):
     """Base of the networks without pretrained weights."""
 
-    def __init__(self, precision: PrecisionSetting) -> None:
+    def __init__(self, config: Any, precision: PrecisionSetting) -> None:
+        self.config = config  # of the network
         self._precision: PrecisionSetting = precision
 
     def prepare(self, context: RunContext) -> None:
@@ -237,9 +232,7 @@ class RandomNetwork(SequenceModel):
 class CodeNetwork(RandomNetwork):
     """Base of those over code tokens alone."""
 
-    def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
-        super().__init__(precision)
-        self.config = config
+    config: NetworkConfig
 
     def initialise(self, index: ItemIndex, vectors: Vectors, seed: int) -> None:
         """With `codes=centroid` the rows of the code tokens are projected means of their items' vectors."""
