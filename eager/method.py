@@ -33,7 +33,7 @@ from harness.generative.models.lora import merge
 from harness.generative.recipes import Alignment, InstructionTuning, RecipeInputs
 from harness.generative.recommender import LanguageModelRecommender, Method
 from harness.generative.sequence_models import LanguageModel
-from harness.generative.tasks.batching import Tasks
+from harness.generative.tasks.batching import Batches
 from harness.generative.tokenizers.base import Vectors
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.item_graph import ItemWalks
@@ -113,16 +113,18 @@ class Annealing:
     adapter is merged into the backbone at the end, or with `merge=false` stays on it."""
 
     config: AnnealingConfig
-    name: str = "annealing"
-    checkpoint: CheckpointScores = "annealed"
+    name: ClassVar[str] = "annealing"
+    checkpoint: ClassVar[CheckpointScores] = "annealed"
 
     def run(self, inputs: StageInputs, context: RunContext) -> dict[str, Any] | None:
         """The report of `run_stage`; None if `enabled` is false."""
         config = self.config
         if not config.enabled:
             return None
-        tasks = Tasks.sequential(inputs.data.sequences, config, inputs.config.tasks, (context.seed, self.name))
-        report = run_stage(self.name, config, tasks, inputs if config.contrast else replace(inputs, term=None), context)
+        window, stream = inputs.config.tasks.window, (context.seed, self.name)
+        batches = Batches(inputs.data.sequences, window, config, {"seqrec": 1.0}, stream)
+        inputs = inputs if config.contrast else replace(inputs, term=None)
+        report = run_stage(self.name, config, batches, inputs, context)
         if config.merge:
             merge(inputs.model.body)
         return report

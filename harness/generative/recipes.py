@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ from harness.generative.tasks.batching import (
     Augmentation,
     Batches,
     Samples,
-    Tasks,
     allowed_passes,
+    instruction_batches,
     next_items,
     target_tokens,
 )
@@ -80,30 +80,26 @@ class Recipe:
 class TrainingStage(Protocol):
     """One stage of instruction tuning. `checkpoint` names the comprehension scores that are measured after it."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def checkpoint(self) -> CheckpointScores: ...
+    name: ClassVar[str]
+    checkpoint: ClassVar[CheckpointScores]
 
     def run(self, inputs: StageInputs, context: RunContext) -> dict[str, Any] | None:
         """The stage's report, as `run_stage` gives it; None where the configuration leaves the stage out."""
         ...
 
 
-@dataclass(frozen=True)
 class Alignment:
     """The stage `tuning` with all tasks and the auxiliary loss: trains all weights of the backbone but its vocabulary,
     or with `tuning.adapter` an adapter that is merged at the end."""
 
-    name: str = "alignment"
-    checkpoint: CheckpointScores = "aligned"
+    name: ClassVar[str] = "alignment"
+    checkpoint: ClassVar[CheckpointScores] = "aligned"
 
     def run(self, inputs: StageInputs, context: RunContext) -> dict[str, Any]:
         config, stream = inputs.config.tuning, (context.seed, self.name)
         sequences, augmentation = inputs.data.sequences, inputs.augmentation
-        tasks = Tasks.every(sequences, inputs.pools, config, inputs.config.tasks, stream, augmentation)
-        report = run_stage(self.name, config, tasks, inputs, context)
+        batches = instruction_batches(sequences, inputs.pools, config, inputs.config.tasks, stream, augmentation)
+        report = run_stage(self.name, config, batches, inputs, context)
         merge(inputs.model.body)
         return report
 
@@ -199,7 +195,21 @@ class CodeTraining(Recipe, Generic[NetworkT]):
             )
         group = ParameterGroup([*network.parameters(), *others], config.learning_rate, config.weight_decay)
         network.train()
-        result = train([group], loss, self._training_config(steps), context, stopping)
+        plan = TrainingConfig(
+            self.name,
+            steps,
+            warmup=config.warmup,
+            warmup_steps=config.warmup_steps,
+            schedule="inverse_sqrt" if config.schedule == "inverse_sqrt" else "cosine",
+            floor=1.0 if config.schedule == "constant" else 0.0,
+            optimiser=config.optimiser,
+            clip=config.clip,
+            precision=self.model.precision,
+            accumulate=config.accumulate,
+            beta2=0.999,
+            average=config.average,
+        )
+        result = train([group], loss, plan, context, stopping)
         selected = {"selected_on": "last"} if stopping is None else {"selected_on": "valid", **stopping.record()}
         counts = {
             "samples": next_items(inputs.data.sequences),
@@ -231,23 +241,6 @@ class CodeTraining(Recipe, Generic[NetworkT]):
 
         steps = total_steps(self.passes(data), samples.steps, config.max_steps)
         return self.train(loss, samples.steps, inputs, context, steps, others)
-
-    def _training_config(self, steps: int) -> TrainingConfig:
-        config = self.config
-        return TrainingConfig(
-            self.name,
-            steps,
-            warmup=config.warmup,
-            warmup_steps=config.warmup_steps,
-            schedule="inverse_sqrt" if config.schedule == "inverse_sqrt" else "cosine",
-            floor=1.0 if config.schedule == "constant" else 0.0,
-            optimiser=config.optimiser,
-            clip=config.clip,
-            precision=self.model.precision,
-            accumulate=config.accumulate,
-            beta2=0.999,
-            average=config.average,
-        )
 
 
 class PrefixTraining(CodeTraining[EncoderDecoder]):

@@ -12,9 +12,7 @@ state of the code's last token, from which a sequence also continues with the ne
 input, so that one pass over a sequence stays exact.
 
 If several processes compute a step, or one process in several parts, each computes its samples' share of the step's
-means: the shares sum to the loss of one process. The loss of a step is a sum of means over all terms (tokens,
-items) of the step, so that each part is weighted by its number of terms; a mean of the parts' means would overweight
-the targets of small parts.
+means over all terms (tokens, items): the shares sum to the loss of one process.
 """
 
 from __future__ import annotations
@@ -104,10 +102,7 @@ def _logsumexp(values: torch.Tensor, owner: torch.Tensor, count: int) -> torch.T
 class AuxiliaryLoss(Protocol):
     """A loss on summary states, with parameters that a stage trains together with the model."""
 
-    @property
-    def sequential_only(self) -> bool:
-        """Whether responses of text tasks are excluded (`NO_ITEM`)."""
-        ...
+    sequential_only: bool  # whether responses of text tasks have no item (`NO_ITEM`)
 
     def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
         """Negative items of a step, int64."""

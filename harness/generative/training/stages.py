@@ -21,7 +21,7 @@ from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.distributed import ShardedBlocks
 from harness.generative.models.lora import attach
 from harness.generative.models.precision import Precision
-from harness.generative.tasks.batching import Augmentation, Tasks
+from harness.generative.tasks.batching import Augmentation, Batches
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.prompts import Prompts
 from harness.generative.training.checkpoint import Callback, EarlyStopping
@@ -86,10 +86,11 @@ def gradient_checkpointing(body: Any, on: bool) -> Iterator[None]:
             getattr(body, f"{kind}_checkpointing_disable")()
 
 
-def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, context: RunContext) -> dict[str, Any]:
+def run_stage(
+    name: str, config: StageConfig, batches: Batches, tuned: StageInputs, context: RunContext
+) -> dict[str, Any]:
     """Runs one supervised stage: the loss of responses of the tasks, and the auxiliary loss. Its report is that of
     `train_stage`."""
-    batches = tasks.batches
     losses = Losses(
         tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world,
         tuned.trie.on(context.device),
@@ -100,10 +101,9 @@ def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, 
         rng = generator(context.seed, name, "step", step, part)
         samples = tuned.term.sample_negatives(n_items, rng) if tuned.term else np.empty(0, np.int64)
         template = int(rng.integers(templates))
-        task = batches.task(step)
-        if task == "seqrec":
+        if batches.task(step) == "seqrec":
             return losses.windows(batches.windows(step, part), template, samples)
-        return losses.rows(tasks.samples(task, step, part), samples)
+        return losses.rows(batches.samples(step, part, templates), samples)
 
     every = max(1, round(config.every * batches.steps_a_pass))
     objective = Objective(loss, batches.steps, batches.steps_a_pass, every)
