@@ -2,14 +2,11 @@
 
 Code embeddings are parameters of their own, so that training them does not change or read the other embeddings. Ids:
 0..vocabulary-1 are the backbone's tokens, vocabulary + flat number (`CodeTable.flat`) the code tokens: the ids that the
-tokenizer gives them when they are added in this order. Prompts and search insert code tokens by id. The tokenizer
-matters for exported models, so that a backbone is rejected if its tokenizer splits, changes or already has a code
-token; this is tested on the tokens and not by the tokenizer's name.
+tokenizer gives them when they are added in this order. Prompts and search insert code tokens by id; the tokenizer
+matters for exported models.
 
-`CodeDecoder`: a causal transformer over item codes alone, with random initial weights.
-
-Blocks with pre-normalisation by RMSNorm, rotary positions and gated feed-forward layers, as in Llama (Touvron et al.,
-arXiv 2302.13971). Ids: 0 starts a sequence, 1 ends one, then 2 + flat code number.
+`CodeDecoder`: a causal transformer over item codes alone, a Llama (Touvron et al., arXiv 2302.13971) with random
+initial weights. Ids: 0 starts a sequence, 1 ends one, then 2 + flat code number.
 """
 
 from __future__ import annotations
