@@ -150,7 +150,10 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
                     lists = _predictions(Path(message["lists"]), context.validation.requests)
                     return {"score": context.validation.score(lists)[MAIN_METRIC]}
                 elif "loss" in message:
-                    _report(message, stages[-1], context, self.config.learning_rate)
+                    fields = {name: message[name] for name in ("epoch", "loss", "valid", "seconds")}
+                    score = {} if fields["valid"] is None else {MAIN_METRIC: fields["valid"]}
+                    stages[-1].advance(0, epoch=fields["epoch"], loss=fields["loss"], **score)
+                    context.event(stage=message["stage"], **fields, learning_rate=self.config.learning_rate)
                 return None
 
             answer = session.request("fit", listen, order=order)
@@ -221,13 +224,6 @@ def _predictions(lists: Path, requests: Requests) -> Predictions:
     """The lists that the process wrote."""
     arrays = read_arrays(lists)
     return Predictions(requests.cases, arrays["items"], arrays["scores"].astype(np.float64))
-
-
-def _report(message: dict[str, Any], stage: Stage, context: RunContext, learning_rate: float) -> None:
-    fields = {name: message[name] for name in ("epoch", "loss", "valid", "seconds")}
-    text = {} if fields["valid"] is None else {MAIN_METRIC: fields["valid"]}
-    stage.advance(0, epoch=fields["epoch"], loss=fields["loss"], **text)
-    context.event(stage=message["stage"], **fields, learning_rate=learning_rate)
 
 
 def send(pipe: IO[str], message: Mapping[str, Any]) -> None:

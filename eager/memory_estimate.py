@@ -28,9 +28,7 @@ from harness.protocol.split import TrainingData
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
-PER_TOKEN = (
-    34  # activations kept a block, in units of two bytes a token and unit of width, halved and doubled by storage
-)
+PER_TOKEN = 34  # activations of a block, in units of two bytes a token and unit of width
 LEAD = 24  # tokens of a template, about
 
 
@@ -45,11 +43,6 @@ class Sizes:
     codes: int
     blocks: int
     width: int
-
-    def multiplied(self, stage: StageConfig) -> int:
-        """N of a stage."""
-        text = self.words if stage.normalise == "vocabulary" else 0
-        return self.backbone - self.vocabulary + self.codes // 2 + text
 
     def adapter(self, config: EagerConfig, stage: StageConfig) -> int:
         """Numbers of an adapter of this stage's rank."""
@@ -120,6 +113,8 @@ def _stage(
         "activations": saved,
     }
     operations = (4 if stage.adapter else 6) + (2 if config.backbone.checkpointing else 0)
+    text = sizes.words if stage.normalise == "vocabulary" else 0
+    multiplied = sizes.backbone - sizes.vocabulary + sizes.codes // 2 + text  # N
     tokens = None if data is None else _steps(name, stage, config, data) * _tokens_of_step(stage, config)
     return {
         "stage": name,
@@ -127,7 +122,7 @@ def _stage(
         **{f"{message}_gib": value / GIB for message, value in memory.items()},
         "total_gib": sum(memory.values()) / GIB,
         "tokens": tokens,
-        "hours": None if tokens is None else operations * sizes.multiplied(stage) * tokens / speed / 3600,
+        "hours": None if tokens is None else operations * multiplied * tokens / speed / 3600,
     }
 
 

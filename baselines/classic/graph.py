@@ -64,10 +64,8 @@ class Graph(ArrayRecommender[GraphConfig]):
     Without text the first ring is ranked by its transitions, the second by the summed products of both steps' weights,
     and the third is empty. Lists are filled up by popularity. The record says which ranking was used.
 
-    Differs from the paper's code: TF-IDF in place of a language model's vectors, and so a greater `edge_weight` (0.5
-    there); only the `neighbours` most frequent transitions of an item are used; a short ring is filled up from all
-    rings in turn and not from the next ring alone; popularity in place of random items; items of the history left out
-    of every ring (`exclude_seen`).
+    Differs from the paper's code: TF-IDF in place of a language model's vectors; only the `neighbours` most frequent
+    transitions of an item; a short ring is filled up from all rings in turn; popularity in place of random items.
     """
 
     config_class = GraphConfig

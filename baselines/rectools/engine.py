@@ -7,10 +7,6 @@ so that items without training interactions can be ranked.
 RecTools trains with Lightning, whose checkpoints are pickles and which resumes at the start of an epoch; the loop here
 takes the same steps (Adam at a constant rate) with checkpoints from which a resumed training is bit-identical, and with
 the harness's validation score after each epoch.
-
-`SampledSimilarity` scores sampled candidates without a vector for each candidate of each position: RecTools gathers a
-tensor (positions, candidates, width), whose backward pass scatters; this dominates a step on a CPU. Products with
-sparse rows (`embedding_bag`) give equal values.
 """
 
 from __future__ import annotations
@@ -43,7 +39,8 @@ GROUPS = 4  # a batch is processed in this many groups of similar lengths, to re
 
 
 class SampledSimilarity(DistanceSimilarityModule):
-    """Replaces RecTools' module on a CPU."""
+    """Scores sampled candidates without a vector for each candidate of each position, which dominates a step of
+    RecTools' module on a CPU."""
 
     def _get_pos_neg_logits(
         self, session_embs: torch.Tensor, item_embs: torch.Tensor, candidate_item_ids: torch.Tensor
@@ -228,9 +225,7 @@ def _module(model: Any, size: int) -> Any:
 
 def train(engine: Engine, link: Channel, order: Order) -> dict[str, Any]:
     """Trains to the end and leaves the best weights in the engine. Returns the entries for the record."""
-    training = Training(engine, link, order)
-    training.run()
-    return {"epochs": training.epoch, "best_epoch": training.best_epoch, "best_valid": training.best_valid}
+    return Training(engine, link, order).run()
 
 
 class Training:
@@ -256,7 +251,7 @@ class Training:
             self.finished, self.waited = facts["finished"], facts["waited"]
             self.best_epoch, self.best_valid = facts["best_epoch"], facts["best_valid"]
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         """Trains the remaining epochs; the best weights are in the engine afterwards."""
         done = self.epoch * self.batches + self.batch
         self.link.note(stage="train", steps=self.epochs * self.batches, done=done, epoch=self.epoch)
@@ -268,6 +263,7 @@ class Training:
             self._store()
             self.link.note(stage="train", epoch=self.epoch, loss=loss, valid=valid, seconds=seconds)
         self.engine.network.load_state_dict(self.best)
+        return {"epochs": self.epoch, "best_epoch": self.best_epoch, "best_valid": self.best_valid}
 
     def _epoch(self) -> float:
         """One pass over all sessions in an order of its own; the mean loss of its batches."""

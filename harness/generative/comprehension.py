@@ -8,10 +8,8 @@
 - `plain_text_perplexity`: of `plain_text.txt`, written for this project and in no training corpus; `plain_text_drift`
   is its ratio to the base model's, minus 1: 0 is unchanged, 1 is twice the perplexity.
 
-Items are sampled by a fixed hash of their raw ids: the same for every seed and configuration. Perplexities are over the
-backbone's vocabulary, so that they are comparable between runs of one backbone only.
-
-`perplexity` and `continuations` (greedy) are over the text vocabulary only.
+Items are sampled by a fixed hash of their raw ids: the same for every seed and configuration. Perplexities and titles
+are over the backbone's vocabulary alone, so that they are comparable between runs of one backbone only.
 """
 
 from __future__ import annotations

@@ -1,17 +1,10 @@
-"""`harness audit memory`: was the catalogue part of a language model's training data?
+"""`harness audit memory`: was the catalogue part of a language model's training data? (docs/audit.md)
 
-Each probe scores an item's title in its own context and in contexts of other items:
-
-- `ids`: the context is the item's raw id, after some other rows `id::title` of the item file. Ids are arbitrary, so a
-  model that was not trained on the file has no gain.
-- `neighbours`: the context is the titles of the previous items in a training sequence. A gain can be world knowledge
-  (sequels, genres), so it is an upper bound of memorisation.
-- `newer`: mean log-likelihood a token of the titles against that of texts published after the model. Titles that are
-  much more likely than new ones of the same kind may have been in the training data.
-
-The score of a title in a context is its log-likelihood a token. The gain is the score in its own context minus the mean
-score in `CONTEXTS` contexts of other items, so that the frequency of the title cancels out: the shuffled-pairs test of
-Oren et al. (ICLR 2024, arXiv 2310.17623), over pairs instead of orders.
+Probes `ids` and `neighbours` score an item's title in its own context and in `CONTEXTS` contexts of other items: after
+its raw id behind some rows `id::title` of the item file, or after the titles of the previous items in a training
+sequence. The score is the log-likelihood a token, the gain the difference, so that the frequency of the title cancels
+out: the shuffled-pairs test of Oren et al. (ICLR 2024, arXiv 2310.17623), over pairs instead of orders. `newer`
+compares the titles with texts published after the model.
 """
 
 from __future__ import annotations
