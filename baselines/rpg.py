@@ -155,7 +155,6 @@ class ParallelTraining(Recipe):
         self.model, self.config = model, config
 
     def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
-        """The field `training`."""
         config, network, data = self.config, self.model.network, inputs.data
         passes = Passes(data.sequences, data.max_history + 1, config.targets, context.seed)
         steps = min(config.epochs * passes.steps, config.max_steps or 1 << 62)

@@ -132,7 +132,8 @@ class TrainingCheckpoint:
     two batches of an epoch; the states of all random generators are then part of it."""
 
     def __init__(self, order: Order, engine: LibraryEngine, optimizer: torch.optim.Optimizer, device: str) -> None:
-        self._file = Checkpointer(order.checkpoint and Path(order.checkpoint), "training", order.mark)
+        folder = None if order.checkpoint is None else Path(order.checkpoint)
+        self._file = Checkpointer(folder, "training", order.mark)
         self._timer = CheckpointTimer(order.keep_seconds)
         self._engine, self._optimizer, self._device = engine, optimizer, device
         self._draws: tuple[Facts, Tensors] | None = None

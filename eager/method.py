@@ -161,5 +161,5 @@ class EagerLLM(LanguageModelRecommender[EagerConfig]):
         if not (config.semantic or config.behavior):
             return None
         torch.manual_seed(derive_seed(context.seed, "projectors"))
-        values = {source: item_vectors.values for source, item_vectors in vectors.items()}
+        values: dict[Source, np.ndarray] = {source: item_vectors.values for source, item_vectors in vectors.items()}
         return Contrast(model.network.code_in.shape[1], values, config).to(context.device)

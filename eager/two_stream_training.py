@@ -325,8 +325,7 @@ class TwoStreamTraining(CodeTraining[TwoStreamModel]):
         self.contrast, self.transfer = contrast, transfer
 
     def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
-        """The field `training`."""
-        vectors = {source: item_vectors.values for source, item_vectors in inputs.vectors.items()}
+        vectors: dict[Source, np.ndarray] = {source: each.values for source, each in inputs.vectors.items()}
         auxiliary = self.auxiliary(vectors, context)
 
         def mean(histories: list[np.ndarray], items: np.ndarray, step: int, part: int) -> torch.Tensor:

@@ -21,10 +21,9 @@ from baselines.classic.base import (
     places,
     without,
 )
-from baselines.classic.text import TextField, tfidf
+from baselines.classic.text import TextRankingConfig, tfidf
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NO_ITEM, Predictions
-from harness.protocol.recommender import ModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
@@ -32,7 +31,7 @@ CELLS = 2**23  # entries of a dense block of items times items: bounds memory, d
 LAST = 2**40  # the place of items that a list takes only if nothing else is left
 
 
-class GraphConfig(ModelConfig):
+class GraphConfig(TextRankingConfig):
     """Settings chosen on validation of office14, office and beauty (`results/measurements/log-archive.md`)."""
 
     rings: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = Field(
@@ -43,12 +42,6 @@ class GraphConfig(ModelConfig):
     )
     neighbours: int = Field(default=30, ge=1, description="transitions kept an item, the most frequent first")
     use_text: bool = Field(default=True, description="rank by text where the data set has it")
-    fields: tuple[TextField, ...] | None = Field(
-        default=None,
-        min_length=1,
-        description="text fields; null: title, brand, description (categories for titles where there are none)",
-    )
-    exclude_seen: bool = Field(default=True, description="never list an item of the history")
 
 
 class Graph(ArrayRecommender[GraphConfig]):

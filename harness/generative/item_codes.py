@@ -27,14 +27,12 @@ from harness.errors import InputError, truncate
 MOST_LEVELS, LONGEST, LONGEST_NUMBER = 128, 40, 6  # tokens of a code, characters of a token, digits of a number
 HINT = "write <a_N>, <b_N>, … by level; <|a_N|>, <item_a_N>, <sid_LEVEL_N> and integers are read too"
 TOKEN = re.compile(r"<[^<>]*>|\[[^\[\], ]*\]")
-BARE = re.compile(
-    r"[\[(]?\s*([\w-]*\d(?:[\s,]+[\w-]*\d)+|\d+(?:-\d+)+)\s*[\])]?", re.ASCII
-)  # 12 7, (12, 7), a_12 b_7, 12-7
+# 12 7, (12, 7), a_12 b_7, 12-7
+BARE = re.compile(r"[\[(]?\s*([\w-]*\d(?:[\s,]+[\w-]*\d)+|\d+(?:-\d+)+)\s*[\])]?", re.ASCII)
 MARK = re.compile(r"\W*(?:\w*_)?(?:begin|start|end|bos|eos)\W*", re.IGNORECASE | re.ASCII)  # <|sid_begin|>, <s_end>
 WRAPPED = re.compile(r"<\|([\w:.-]+)\|>|<<?([\w:.-]+)>?>|\[([\w-]+)\]|[({]([\w-]+)[)}]|([\w-]+)", re.ASCII)
-LETTERED = re.compile(
-    r"(?:[a-z]+[_-])*?([a-z]{1,2})[_:.-]?(\d+)", re.IGNORECASE | re.ASCII
-)  # a_12, item_a_12, a12, a:12
+# a_12, item_a_12, a12, a:12
+LETTERED = re.compile(r"(?:[a-z]+[_-])*?([a-z]{1,2})[_:.-]?(\d+)", re.IGNORECASE | re.ASCII)
 LEVELLED = re.compile(r"(?:[a-z]+[_-]?)*?(\d+)[_-](\d+)", re.IGNORECASE | re.ASCII)  # 0_12, sid_0_12, s0_12
 PLAIN = re.compile(r"(\d+)", re.ASCII)
 DISK_HINT = "free some space, or name a file in another folder"

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from harness.core.plugins import warn
 from harness.data.dataset import ItemText, require_text
-from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, sample_items
+from harness.generative.comprehension import CheckpointScores, Comprehension, sample_items
 from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.models.heads import SampledRows
 from harness.generative.models.lora import merge
@@ -154,10 +154,10 @@ class InstructionTuning(Recipe):
         model, items, limit = self.model, inputs.data.items, self.config.comprehension.items
         held_out = held_out_items(items, self.config.tasks.held_out)
         trained, unknown = (sample_items(items, mask, limit) for mask in (~held_out, held_out))
-        questions = ComprehensionItems(self._text, trained, unknown)
         return Comprehension(
-            model.network, inputs.trie, model.prompts, model.backbone.tokenizer, questions, model.precision
-        )
+            model.network, inputs.trie, model.prompts, model.backbone.tokenizer, self._text, trained, unknown,
+            model.precision,
+        )  # fmt: skip
 
 
 NetworkT = TypeVar("NetworkT", bound=RandomNetwork)
@@ -167,7 +167,7 @@ MeanLoss = Callable[[list[np.ndarray], np.ndarray, int, int], torch.Tensor]
 class CodeTraining(Recipe, Generic[NetworkT]):
     """Base of the one stage of a network over code tokens alone. A sample is one next item: a pass has every item of
     every training sequence but the first of each once as a target. `name` is the stage's in progress, checkpoints and
-    events."""
+    events. `run` gives the field `training`."""
 
     def __init__(self, model: NetworkT, config: PrefixTrainingConfig, name: str) -> None:
         self.model, self.config, self.name = model, config, name
@@ -247,7 +247,6 @@ class PrefixTraining(CodeTraining[EncoderDecoder]):
     """Of an encoder-decoder: every prefix of a training sequence is encoded for its one next item."""
 
     def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
-        """The field `training`."""
         trie = inputs.trie.on(context.device)
 
         def mean(histories: list[np.ndarray], items: np.ndarray, step: int, part: int) -> torch.Tensor:
@@ -260,7 +259,7 @@ class PrefixTraining(CodeTraining[EncoderDecoder]):
         model, network, rule = self.model, self.model.network, self.config.normalise
         prompts = PromptBatch.of([model.prompt(history) for history in histories], device)
         scores_end = rule == "vocabulary"
-        targets = target_tokens(model.pieces.codes[items], device, end=scores_end)
+        targets = target_tokens(model.prompts.codes[items], device, end=scores_end)
         states = network.states(prompts.ids, prompts.real, targets)
         temperature = self.config.temperature
         if scores_end:
@@ -289,7 +288,6 @@ class WindowTraining(CodeTraining[DecoderOnly]):
     share rows (`models/packing.py`). A step has about `batch` next items."""
 
     def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
-        """The field `training`."""
         config, data = self.config, inputs.data
         stage = StageConfig(
             epochs=self.passes(data),

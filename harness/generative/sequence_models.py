@@ -117,6 +117,7 @@ class SequenceModel:
 
     network: Any
     precision: Precision
+    prompts: Any
 
     def cache_entries(self, context: RunContext) -> tuple[CacheEntry, ...]:
         """The cache entries that `prepare` looks up."""
@@ -135,7 +136,7 @@ class SequenceModel:
 
     def prompt(self, history: np.ndarray) -> list[int]:
         """Token ids of the prompt that asks for the item after `history` (item ids, the oldest first)."""
-        raise NotImplementedError
+        return self.prompts.history(history)
 
     def requests(self, requests: Requests) -> Requests:
         """The requests with what the model reads besides the history."""
@@ -200,9 +201,6 @@ class LanguageModel(SequenceModel):
         if self.config.codes == "centroid":
             self.network.reset_codes(code_directions(index, vectors, self.network.code_in.shape[1], seed))
 
-    def prompt(self, history: np.ndarray) -> list[int]:
-        return self.prompts.history(history)
-
     def parameters(self) -> dict[str, torch.Tensor]:
         """Under the names without an adapter. A frozen vocabulary is left out: it comes with the backbone."""
         frozen = None if self.config.vocabulary == "trained" else self.network.embedding.weight
@@ -244,7 +242,7 @@ class EncoderDecoder(CodeNetwork):
     """A T5 with random initial weights. `user_tokens`: users are hashed to so many tokens in front of the history."""
 
     network: CodeT5
-    pieces: Pieces
+    prompts: Pieces
     users: np.ndarray | None
 
     def __init__(self, config: NetworkConfig, user_tokens: int, precision: PrecisionSetting) -> None:
@@ -252,14 +250,11 @@ class EncoderDecoder(CodeNetwork):
         self.user_tokens = user_tokens
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
-        self.pieces = Pieces(table, self.user_tokens, separator=self.config.separator)
+        self.prompts = Pieces(table, self.user_tokens, separator=self.config.separator)
         self.users = data.n_items + hash_users(data, self.user_tokens) if self.user_tokens else None
         torch.manual_seed(derive_seed(context.seed, "tiger", "weights"))
         shape = T5Shape(**self.config.model_dump(exclude={"kind", "separator", "codes"}))
-        self.network = CodeT5(table.sizes, shape, extra=self.pieces.extra)
-
-    def prompt(self, history: np.ndarray) -> list[int]:
-        return self.pieces.prompt(history)
+        self.network = CodeT5(table.sizes, shape, extra=self.prompts.extra)
 
     def requests(self, requests: Requests) -> Requests:
         return with_users(requests, self.users)
@@ -278,6 +273,3 @@ class DecoderOnly(CodeNetwork):
         self.network = CodeDecoder(table.sizes, shape)
         self.prompts = CodePrompts(table.flat + self.network.vocabulary, (START,))
         can_pack(self.network)
-
-    def prompt(self, history: np.ndarray) -> list[int]:
-        return self.prompts.history(history)

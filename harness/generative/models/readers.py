@@ -18,11 +18,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-WINDOWS = (
-    "sliding_window",
-    "attention_chunk_size",
-    "window_size",
-)  # settings of a configuration: tokens that a layer attends to
+# Settings of a configuration: tokens that a layer attends to.
+WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 

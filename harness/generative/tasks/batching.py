@@ -248,7 +248,7 @@ class Pieces:
         self._users, self._user = FIRST + separator, table.n_items
         self.codes = codes
 
-    def prompt(self, history: np.ndarray) -> list[int]:
+    def history(self, history: np.ndarray) -> list[int]:
         """Token ids of a history of items, optionally with a user token."""
         users, items = history[history >= self._user], history[history < self._user]
         return [*(users - self._user + self._users).tolist(), *self._items[items].reshape(-1).tolist(), EOS]

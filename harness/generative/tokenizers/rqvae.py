@@ -270,7 +270,6 @@ class _Epochs(Callback):
         return {"mean_loss": self.mean_loss}, {"counts": self._counts, "generator": self._start, **term}
 
     def load_state_dict(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
-        """Loads what `state_dict` returned."""
         self.mean_loss, self._counts = facts["mean_loss"], tensors["counts"]
         self.generator.set_state(tensors["generator"])
         if self.term is not None:

@@ -74,9 +74,8 @@ def unfreeze_vocabulary(model: CodeLM) -> None:
 @contextmanager
 def gradient_checkpointing(body: Any, on: bool) -> Iterator[None]:
     """Recomputes the activations of each block in the backward pass instead of storing them."""
-    kind = (
-        "activation" if hasattr(body, "activation_checkpointing_enable") else "gradient"
-    )  # its name in older versions
+    # "gradient" is its name in older versions of transformers
+    kind = "activation" if hasattr(body, "activation_checkpointing_enable") else "gradient"
     if on:
         getattr(body, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     try:
