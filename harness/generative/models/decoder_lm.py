@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 START, EOS = 0, 1
+UNLIMITED = 1 << 20  # tokens of a prompt with its code: positions are rotary and know no limit of their own
 
 
 class CodeLM(nn.Module):
@@ -213,8 +214,8 @@ def _refused(backbone: Backbone, reason: str) -> InputError:
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """`inner`: width of the feed-forward layers. `dropout`: on embeddings, residual branches and last states, as in T5.
-    `context`: the longest prompt with its code; positions are rotary and know no limit of their own."""
+    """`inner`: width of the feed-forward layers. `dropout`: on embeddings, residual branches and last states, as in
+    T5."""
 
     layers: int = 2
     width: int = 256
@@ -222,7 +223,6 @@ class DecoderShape:
     head_width: int = 32
     inner: int = 512
     dropout: float = 0.3
-    context: int = 1 << 20
 
 
 class CodeDecoder(CodeLM):
@@ -230,8 +230,7 @@ class CodeDecoder(CodeLM):
     tokens: its entries have unit variance, logits are `scale · ⟨state, row⟩` with a learned scale that begins at
     width^-½. Seed torch before: the weights are drawn here."""
 
-    def __init__(self, sizes: Sequence[int], shape: DecoderShape | None = None) -> None:
-        shape = shape or DecoderShape()
+    def __init__(self, sizes: Sequence[int], shape: DecoderShape) -> None:
         config = LlamaConfig(
             vocab_size=2,
             hidden_size=shape.width,
@@ -240,7 +239,7 @@ class CodeDecoder(CodeLM):
             num_attention_heads=shape.heads,
             num_key_value_heads=shape.heads,
             head_dim=shape.head_width,
-            max_position_embeddings=shape.context,
+            max_position_embeddings=UNLIMITED,
             bos_token_id=START,
             eos_token_id=EOS,
             pad_token_id=None,

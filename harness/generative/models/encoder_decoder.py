@@ -28,8 +28,7 @@ PAD, EOS = 0, 1
 @dataclass(frozen=True)
 class T5Shape:
     """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `encoder_layers`: None for as many as the decoder has.
-    `tied`: the output layer is the input embedding. `inner_layers`: hidden layers of a feed-forward layer. `context`:
-    maximal length of a prompt with its code; T5 has relative positions and thus no limit."""
+    `tied`: the output layer is the input embedding. `inner_layers`: hidden layers of a feed-forward layer."""
 
     layers: int = 4
     width: int = 128
@@ -39,7 +38,6 @@ class T5Shape:
     dropout: float = 0.1
     tied: bool = True
     inner_layers: int = 1
-    context: int = 1 << 20
     encoder_layers: int | None = None
 
 
@@ -49,7 +47,8 @@ class CodeT5(nn.Module):
     def __init__(self, sizes: Sequence[int], shape: T5Shape | None = None, extra: int = 0) -> None:
         super().__init__()
         shape = shape or T5Shape()
-        self.vocabulary, self.eos, self.limit = 2 + extra, EOS, shape.context
+        self.vocabulary, self.eos = 2 + extra, EOS
+        self.limit = 1 << 20  # tokens of a prompt with its code: positions are relative and know no limit
         self.sizes = tuple(sizes)
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
         config = T5Config(
