@@ -1,12 +1,5 @@
-"""Presets that put other item codes into TIGER and LC-Rec (docs/letter.md).
-
-LETTER is two presets: its item codes under TIGER (`letter-tiger`) and under LC-Rec (`letter-lcrec`). Networks, training
-and ranking are those of the two methods. `training.temperature` of LETTER-TIGER is its ranking-guided loss; the
-released LETTER-LC-Rec trains at a temperature of 1, and so does this one.
-
-P5-CID is codes by recursive spectral clustering of co-occurrence x a network over code tokens. P5 is a pretrained
-T5-small that reads text prompts with user ids. Here a causal transformer over the codes alone, or with
-`network.kind=t5` an encoder-decoder, is trained from random initial weights.
+"""Presets that put other item codes into TIGER and LC-Rec (docs/letter.md): LETTER's under both, networks, training and
+ranking as there, and P5-CID's, by recursive spectral clustering of co-occurrence, in a network over code tokens alone.
 """
 
 from __future__ import annotations
@@ -19,10 +12,10 @@ from pydantic import Field
 from baselines.lcrec import LCRec, LCRecConfig
 from baselines.tiger import VARIANTS, DecoderNetworkConfig, Tiger, TigerConfig, TigerDecoderConfig
 from harness.core.config_files import ReadyIndex
-from harness.generative.config import CPU, PAPER, SMOKE, Section, SemanticConfig, with_settings
+from harness.generative.config import PAPER, Section, SemanticConfig, with_settings
 from harness.generative.recommender import Method
 from harness.generative.tokenizers.base import Tokenizer
-from harness.generative.tokenizers.cid import DENSE, Assignment, CIDTokenizer, LeafTokens
+from harness.generative.tokenizers.cid import CIDConfig, CIDTokenizer
 from harness.generative.tokenizers.item_graph import CollaborativeConfig, CollaborativeEmbeddings
 from harness.generative.tokenizers.letter import LetterConfig, LetterTokenizer
 from harness.protocol.recommender import ModelConfig
@@ -64,10 +57,10 @@ class LetterTigerConfig(TigerConfig):
         "released": {**VARIANTS["letter"], "index": _RELEASED_INDEX},
     }
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
+        **TigerConfig.profiles,
         "smoke": {**TigerConfig.profiles["smoke"], "index": _SMOKE_INDEX},
-        "cpu": TigerConfig.profiles["cpu"], "gpu": TigerConfig.profiles["gpu"],
         "paper": {"variant": "released"},
-    }  # fmt: skip
+    }
 
     def own_tokenizer(self) -> Tokenizer:
         return self.index.tokenizer(self.semantic)
@@ -88,13 +81,11 @@ class LetterLCRecConfig(LCRecConfig):
     index: IndexConfig = IndexConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
-        "smoke": with_settings(
-            SMOKE,
-            index={**_SMOKE_INDEX, "size": 32, "rqvae": {"hidden": (64,), "latent": 16, "epochs": 30}},
-            tuning={"max_steps": 220},
-        ),
-        "cpu": with_settings(CPU, tuning={"max_steps": 1900}),
-        "gpu": {},
+        **LCRecConfig.profiles,
+        "smoke": {
+            **LCRecConfig.profiles["smoke"],
+            "index": {**_SMOKE_INDEX, "size": 32, "rqvae": {"hidden": (64,), "latent": 16, "epochs": 30}},
+        },
         "paper": with_settings(
             PAPER,
             index=_RELEASED_INDEX,
@@ -123,18 +114,10 @@ _CENTROID = {"codes": "centroid"}
 VECTORS = 64  # dimensions of the collaborative vectors
 
 
-class CIDIndexConfig(Section, ReadyIndex):
+class CIDIndexConfig(Section, CIDConfig, ReadyIndex):
     """Training interactions to item codes."""
 
     kind: Literal["cid", "file"] = Field(default="cid", description="collaborative codes; a ready index file")
-    branches: int = Field(default=20, ge=2, le=DENSE // 2, description="clusters that a cluster is split into")
-    leaf: int = Field(default=200, ge=1, description="a cluster of at most so many items is not split")
-    assignment: Assignment = Field(
-        default="cluster_qr", description="eigenvectors to clusters: pivoted QR; k-means, whose clusters are more even"
-    )
-    leaf_tokens: LeafTokens = Field(
-        default="own", description="last token of a code: the item's own; shared: its number in the cluster"
-    )
 
 
 class P5CIDConfig(TigerConfig):
@@ -164,9 +147,7 @@ class P5CIDConfig(TigerConfig):
     }  # fmt: skip
 
     def own_tokenizer(self) -> Tokenizer:
-        index = self.index
-        settings = index.model_dump(include={"branches", "leaf", "assignment", "leaf_tokens"})
-        return CIDTokenizer(**settings)
+        return CIDTokenizer(**self.index.model_dump(include=set(CIDConfig.model_fields)))
 
 
 class P5CID(Tiger):

@@ -19,6 +19,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, ClassVar, Generic, TypeVar
@@ -118,18 +119,19 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
     def _fit(self, data: TrainingData, context: RunContext) -> None:
         data.require_next_items()
         session = self._open(data, context)
-        validation = None
+        validation = path = None
         if context.validation is not None:
-            validation = session.folder / "valid-requests.npz"
-            write_requests(validation, context.validation.requests)
-        path = None if context.checkpoint is None else context.checkpoint.absolute() / self.library.lower()
+            validation = str(session.folder / "valid-requests.npz")
+            write_requests(Path(validation), context.validation.requests)
+        if context.checkpoint is not None:
+            path = str(context.checkpoint.absolute() / self.library.lower())
         order = {
             "seed": context.seed,
             "mark": fingerprint(self.config.model_dump(mode="json"), data.fingerprint, context.seed, self.code_version),
             "max_samples": self.config.max_samples,
             "depth": DEPTH,
-            "validation": None if validation is None else str(validation),
-            "checkpoint": None if path is None else str(path),
+            "validation": validation,
+            "checkpoint": path,
             "keep_seconds": timer.KEEP_SECONDS,
             **self._order(context),
         }
@@ -144,9 +146,14 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
                 elif "advance" in message:
                     stages[-1].advance(message["advance"])
                 elif "lists" in message:
-                    return {"score": self._score(Path(message["lists"]), context)}
+                    assert context.validation is not None
+                    lists = _predictions(Path(message["lists"]), context.validation.requests)
+                    return {"score": context.validation.score(lists)[MAIN_METRIC]}
                 elif "loss" in message:
-                    _report(message, stages[-1], context, self.config.learning_rate)
+                    fields = {name: message[name] for name in ("epoch", "loss", "valid", "seconds")}
+                    score = {} if fields["valid"] is None else {MAIN_METRIC: fields["valid"]}
+                    stages[-1].advance(0, epoch=fields["epoch"], loss=fields["loss"], **score)
+                    context.event(stage=message["stage"], **fields, learning_rate=self.config.learning_rate)
                 return None
 
             answer = session.request("fit", listen, order=order)
@@ -160,8 +167,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
         write_requests(path, requests)
         with context.stage(f"{self.config.model} ranks {requests.fold}"):
             session.request("recommend", requests=str(path), k=k, lists=str(lists))
-        arrays = read_arrays(lists)
-        return Predictions(requests.cases, arrays["items"], arrays["scores"].astype(np.float64))
+        return _predictions(lists, requests)
 
     def _save(self, folder: Path) -> None:
         self._running().request("save", folder=str(folder.absolute()))
@@ -213,19 +219,11 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
         self._record = {self.library.lower(): answer["version"]}
         return session
 
-    def _score(self, lists: Path, context: RunContext) -> float:
-        assert context.validation is not None
-        arrays = read_arrays(lists)
-        cases = context.validation.requests.cases
-        predictions = Predictions(cases, arrays["items"], arrays["scores"].astype(np.float64))
-        return context.validation.score(predictions)[MAIN_METRIC]
 
-
-def _report(message: dict[str, Any], stage: Stage, context: RunContext, learning_rate: float) -> None:
-    fields = {name: message[name] for name in ("epoch", "loss", "valid", "seconds")}
-    text = {} if fields["valid"] is None else {MAIN_METRIC: fields["valid"]}
-    stage.advance(0, epoch=fields["epoch"], loss=fields["loss"], **text)
-    context.event(stage=message["stage"], **fields, learning_rate=learning_rate)
+def _predictions(lists: Path, requests: Requests) -> Predictions:
+    """The lists that the process wrote."""
+    arrays = read_arrays(lists)
+    return Predictions(requests.cases, arrays["items"], arrays["scores"].astype(np.float64))
 
 
 def send(pipe: IO[str], message: Mapping[str, Any]) -> None:
@@ -268,12 +266,6 @@ def write_requests(path: Path, requests: Requests) -> None:
     write_arrays(path, users=requests.users, values=requests.histories.values, offsets=requests.histories.offsets)
 
 
-def read_requests(path: Path) -> tuple[np.ndarray, RaggedArray]:
-    """Users, shape (n,), and their histories."""
-    arrays = read_arrays(path)
-    return arrays["users"], RaggedArray(arrays["values"], arrays["offsets"])
-
-
 class RemoteError(Exception):
     """The user's input is at fault: becomes a `refused` message with these fields."""
 
@@ -282,21 +274,21 @@ class RemoteError(Exception):
         super().__init__(str(fields))
 
 
+@dataclass(frozen=True)
 class Channel:
     """The way back to the harness while a command runs."""
 
-    def __init__(self, commands: IO[str], answers: IO[str]) -> None:
-        self._commands, self._answers = commands, answers
+    commands: IO[str]
+    answers: IO[str]
 
     def note(self, **fields: Any) -> None:
         """Says something and goes on."""
-        send(self._answers, {"kind": "note", **fields})
+        send(self.answers, {"kind": "note", **fields})
 
     def ask(self, **fields: Any) -> dict[str, Any]:
         """Says something and waits for the reply; ends this process where the harness is gone."""
-        send(self._answers, {"kind": "ask", **fields})
-        reply = receive(self._commands)
-        if reply is None:
+        send(self.answers, {"kind": "ask", **fields})
+        if (reply := receive(self.commands)) is None:
             raise SystemExit(1)
         return reply
 

@@ -24,12 +24,12 @@ from harness.generative.config import RankingConfig, Section, SemanticConfig
 from harness.generative.decoding.generate import DecodeReport
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.precision import autocast
-from harness.generative.recipes import RecipeInputs
+from harness.generative.recipes import Recipe, RecipeInputs
 from harness.generative.recommender import GenerativeRecommender, Method
-from harness.generative.sequence_models import NetworkTrainingConfig, PrecisionSetting, RandomNetwork
+from harness.generative.sequence_models import NetworkTrainingConfig, RandomNetwork
 from harness.generative.tasks.batching import Pass
-from harness.generative.tokenizers.base import CodebookConfig, CodesOnlyConfig, Tokenizer
-from harness.generative.tokenizers.kmeans import OPQTokenizer
+from harness.generative.tokenizers.base import CodesOnlyConfig, Tokenizer
+from harness.generative.tokenizers.kmeans import OPQConfig, OPQTokenizer
 from harness.generative.training.checkpoint import EarlyStopping
 from harness.generative.training.trainer import ParameterGroup, TrainingConfig, train
 from harness.protocol.context import RunContext
@@ -41,13 +41,10 @@ from harness.protocol.split import TrainingData
 MIN_EVALUATIONS = 4  # on validation, however short the training is
 
 
-class IndexConfig(Section, CodebookConfig, ReadyIndex):
+class IndexConfig(Section, OPQConfig, ReadyIndex):
     """Item vectors to item codes."""
 
     kind: Literal["opq", "file"] = Field(default="opq", description="OPQ codes of text; a ready index file")
-    levels: int = Field(default=32, ge=1, le=64, description="digits of a code")
-    pca: int = Field(default=128, ge=0, description="whitened principal components that are quantised; 0: the vectors")
-    rotations: int = Field(default=20, ge=0, description="times that the rotation is fitted")
 
 
 class NetworkConfig(Section):
@@ -135,18 +132,13 @@ class RPGConfig(CodesOnlyConfig):
     }  # fmt: skip
 
     def own_tokenizer(self) -> Tokenizer:
-        settings = self.index.model_dump(include={"levels", "size", "pca", "rotations", "distinct"})
-        return OPQTokenizer(**settings, semantic=self.semantic)
+        return OPQTokenizer(**self.index.model_dump(include=set(OPQConfig.model_fields)), semantic=self.semantic)
 
 
 class ParallelModel(RandomNetwork):
     """`ParallelNetwork` as a sequence model: its prompt is the history itself."""
 
     network: ParallelNetwork
-
-    def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
-        super().__init__(precision)
-        self.config = config
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         torch.manual_seed(derive_seed(context.seed, "rpg", "weights"))
@@ -156,17 +148,13 @@ class ParallelModel(RandomNetwork):
         return history.tolist()
 
 
-class ParallelTraining:
+class ParallelTraining(Recipe):
     """Cross-entropy of all digits of every next item, in windows that are cut and shuffled anew each pass."""
 
     def __init__(self, model: ParallelModel, config: ParallelTrainingConfig) -> None:
         self.model, self.config = model, config
 
-    def prepare(self, data: TrainingData) -> None:
-        """Whether there are sequences to train on is checked for every recipe."""
-
     def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
-        """The field `training`."""
         config, network, data = self.config, self.model.network, inputs.data
         passes = Passes(data.sequences, data.max_history + 1, config.targets, context.seed)
         steps = min(config.epochs * passes.steps, config.max_steps or 1 << 62)
@@ -232,7 +220,12 @@ class RPG(GenerativeRecommender[RPGConfig]):
             # As many beams as leave k items whatever a history takes out.
             longest = max(network.limit, int(requests.histories.lengths.max(initial=0)))
             beams = max(self.config.decode.beams, k + longest * without_viewed)
-            rank, report.beams = self._search(catalogue, min(beams, len(catalogue.items)), context)
+            report.beams = min(beams, len(catalogue.items))
+            # From the same items for every user, so that no list depends on the others.
+            start = generator(context.seed, "rpg", "start").choice(len(catalogue.items), report.beams, replace=False)
+            places = torch.from_numpy(start).to(network.codes.device)
+            graph = decoding_graph(network, catalogue, self.config.decode.edges)
+            rank = partial(catalogue.search, graph=graph, start=places, steps=self.config.decode.steps)
         report.codes, report.users_expected = self._trie.codes, len(requests)
         items, scores = np.full((len(requests), k), NO_ITEM), np.zeros((len(requests), k))
         order = np.argsort(-requests.histories.lengths, kind="stable")  # equal lengths together: little padding
@@ -246,13 +239,3 @@ class RPG(GenerativeRecommender[RPGConfig]):
         predictions = Predictions(requests.cases, items, scores)
         report.users_scored, report.short = len(requests), int((predictions.lengths < k).sum())
         return predictions, report
-
-    def _search(
-        self, catalogue: Catalogue, beams: int, context: RunContext
-    ) -> tuple[Callable[..., tuple[np.ndarray, np.ndarray]], int]:
-        """Graph-constrained decoding from the same items for every user, so that no list depends on the others."""
-        config, device = self.config.decode, catalogue.codes.device
-        graph = decoding_graph(self.model, catalogue, config.edges)
-        start = generator(context.seed, "rpg", "start").choice(len(catalogue.items), beams, replace=False)
-        places = torch.from_numpy(start).to(device)
-        return partial(catalogue.search, graph=graph, start=places, steps=config.steps), beams

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.precision import to_float64
+from harness.generative.models.readers import PromptBatch
 from harness.generative.trie import CodeTrie
 from harness.protocol.predictions import NO_ITEM
 
@@ -65,10 +66,8 @@ class ParallelNetwork(nn.Module):
     def states(self, histories: Sequence[np.ndarray]) -> torch.Tensor:
         """States after each item of non-empty histories (item ids, oldest first, at most `limit`), padded on the right,
         (histories, longest, width)."""
-        lengths = np.array([len(history) for history in histories])
-        ids = np.zeros((len(histories), int(lengths.max())), np.int64)
-        ids[np.arange(ids.shape[1]) < lengths[:, None]] = np.concatenate(histories)
-        rows = self.codes[torch.from_numpy(ids).to(self.codes.device)]
+        ids = PromptBatch.of(histories, self.codes.device).ids
+        rows = self.codes[ids]
         inputs = functional.embedding_bag(rows.flatten(0, 1), self.tokens, mode="mean").view(*ids.shape, -1)
         return self.body(inputs_embeds=inputs).last_hidden_state
 

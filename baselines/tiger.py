@@ -241,8 +241,8 @@ class TigerDecoderConfig(TigerConfig):
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {
-            "index": {"levels": 2, "size": 8, "rqvae": {"hidden": (32,), "latent": 8, "epochs": 10}},
-            "network": {"layers": 1, "width": 32, "heads": 2, "head_width": 16, "inner": 64, "dropout": 0.0},
+            "index": TigerConfig.profiles["smoke"]["index"],
+            "network": {**TigerConfig.profiles["smoke"]["network"], "inner": 64},
             "training": {
                 "batch": 64, "epochs": 100, "max_steps": 300, "learning_rate": 1e-2, "validation_users": 200,
                 "precision": "float32", "patience": 2,
@@ -253,7 +253,7 @@ class TigerDecoderConfig(TigerConfig):
             "training": {**_STEPS, "epochs": 40, "item_targets": 600, "validation_users": 5000, "average": 0.998},
             "decode": {"filter_viewed": "auto"},
         },
-        "gpu": {"index": {"rqvae": {"epochs": 1000}}, "training": _STEPS},
+        "gpu": {**TigerConfig.profiles["gpu"], "training": _STEPS},
     }  # fmt: skip
 
 

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from baselines.library import Channel, RemoteError, receive, send
+from baselines.library import Channel, RemoteError, read_arrays, receive, send, write_arrays
 from harness.core.timer import CheckpointTimer
+from harness.data.ragged import RaggedArray
 from harness.generative.training.checkpoint import Checkpointer, Facts, Tensors, random_state, set_random_state
 
 WATCH_SECONDS = 0.2
@@ -62,8 +63,14 @@ class LibraryEngine(ABC):
     network: Any  # an nn.Module
 
     @abstractmethod
-    def recommend(self, requests: Path, k: int, lists: Path) -> None:
-        """Reads requests, writes `items` and `scores` of the `k` best, shape (n, min(k, n_items))."""
+    def ranked(self, users: np.ndarray, histories: RaggedArray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Items (int64) and scores (float32) of the `k` best of each user, shape (n, min(k, n_items))."""
+
+    def recommend(self, requests: str, k: int, lists: str) -> None:
+        """Reads the file `requests`, writes the file `lists` with the arrays `items` and `scores`."""
+        arrays = read_arrays(Path(requests))
+        items, scores = self.ranked(arrays["users"], RaggedArray(arrays["values"], arrays["offsets"]), k)
+        write_arrays(Path(lists), items=items, scores=scores)
 
     def size(self) -> dict[str, Any]:
         """Numbers of parameters, and the library's version."""
@@ -78,20 +85,20 @@ class LibraryEngine(ABC):
         """A copy of the weights on the CPU."""
         return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.network.state_dict().items()}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str) -> None:
         """Writes the weights as safetensors, and model name and number of items as JSON."""
-        save_file(self.state(), folder / WEIGHTS)
+        save_file(self.state(), Path(folder, WEIGHTS))
         facts = {"model": self.name, "n_items": self.n_items, self.library: self.version}
-        (folder / f"{self.library}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        Path(folder, f"{self.library}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: str) -> None:
         """Loads what `save` wrote. Raises `RemoteError` for another model or another number of items."""
-        facts = json.loads((folder / f"{self.library}.json").read_text(encoding="utf-8"))
+        facts = json.loads(Path(folder, f"{self.library}.json").read_text(encoding="utf-8"))
         if (facts["model"], facts["n_items"]) != (self.name, self.n_items):
             message = f"holds {facts['model']} over {facts['n_items']} items"
             hint = f"give one of {self.name} over {self.n_items}"
-            raise RemoteError(what=message, where=str(folder), hint=hint, code="incompatible")
-        self.network.load_state_dict(load_file(folder / WEIGHTS))
+            raise RemoteError(what=message, where=folder, hint=hint, code="incompatible")
+        self.network.load_state_dict(load_file(Path(folder, WEIGHTS)))
 
 
 @dataclass(frozen=True)
@@ -105,25 +112,19 @@ class Order:
     mark: str
     max_samples: int | None
     depth: int
-    validation: Path | None
-    checkpoint: Path | None
+    validation: str | None
+    checkpoint: str | None
     keep_seconds: float | None
     epochs: int | None = None
     patience: int | None = None
     stage: str = "train"
 
-    @classmethod
-    def of(cls, fields: dict[str, Any]) -> Order:
-        """From the fields of the command `fit`."""
-        paths = {name: fields[name] and Path(fields[name]) for name in ("validation", "checkpoint")}
-        return cls(**{**fields, **paths})
-
     def score(self, engine: LibraryEngine, link: Channel) -> float:
         """The validation score of the engine's lists, which the harness computes."""
         assert self.validation is not None
-        lists = Path.cwd() / "valid-lists.npz"
+        lists = os.path.abspath("valid-lists.npz")
         engine.recommend(self.validation, self.depth, lists)
-        return float(link.ask(lists=str(lists))["score"])
+        return float(link.ask(lists=lists)["score"])
 
 
 class TrainingCheckpoint:
@@ -131,7 +132,8 @@ class TrainingCheckpoint:
     two batches of an epoch; the states of all random generators are then part of it."""
 
     def __init__(self, order: Order, engine: LibraryEngine, optimizer: torch.optim.Optimizer, device: str) -> None:
-        self._file = Checkpointer(order.checkpoint, "training", order.mark)
+        folder = None if order.checkpoint is None else Path(order.checkpoint)
+        self._file = Checkpointer(folder, "training", order.mark)
         self._timer = CheckpointTimer(order.keep_seconds)
         self._engine, self._optimizer, self._device = engine, optimizer, device
         self._draws: tuple[Facts, Tensors] | None = None
@@ -218,28 +220,20 @@ def run(prepare: Callable[[], Library], folder: Path) -> None:
 
 
 def serve(commands: IO[str], answers: IO[str], library: Library) -> None:
-    """One `done` or `refused` for each command."""
+    """One `done` or `refused` for each command, of which `open` is the first."""
     make, train = library
     link = Channel(commands, answers)
-    engine: LibraryEngine | None = None
+    engine: Any = None
     while (message := receive(commands)) is not None:
         command, answer = message.pop("kind"), {}
         try:
             if command == "open":
                 engine = make(**message)
                 answer = engine.size()
-            elif engine is None:
-                raise ValueError(f"{command!r} before 'open'")
             elif command == "fit":
-                answer = train(engine, link, Order.of(message["order"]))
-            elif command == "recommend":
-                engine.recommend(Path(message["requests"]), message["k"], Path(message["lists"]))
-            elif command == "save":
-                engine.save(Path(message["folder"]))
-            elif command == "load":
-                engine.load(Path(message["folder"]))
+                answer = train(engine, link, Order(**message["order"]))
             else:
-                raise ValueError(f"unknown command {command!r}")
+                getattr(engine, command)(**message)  # recommend, save or load
         except RemoteError as refusal:
             send(answers, {"kind": "refused", **refusal.fields})
         else:

@@ -1,15 +1,11 @@
-"""The settings of the behaviour encoder, and its models.
-
-SASRec (Kang & McAuley, ICDM 2018) as behaviour encoder, with softmax over the catalogue at every position.
-
-DIN (Zhou et al., KDD 2018) as the paper's behaviour encoder: attention over windows of the history.
+"""The settings of the behaviour encoder, and its models: SASRec (Kang & McAuley, ICDM 2018), with softmax over the
+catalogue at every position; and DIN (Zhou et al., KDD 2018), as in the paper, with attention over windows of the
+history.
 
 A history of up to 19 items is split into ten windows, the oldest of five items, the newest of one each. For a candidate
 item an attention unit weights every history item, a window is the weighted sum of its items, and an MLP scores windows
-and candidate together. An item's vector is its embedding.
-
-The first layer of the attention unit on [q, h, q-h, q∘h] is computed as (A+C)q + (B-C)h + D(q∘h): equal values, with
-one small product a pair instead of four.
+and candidate together. An item's vector is its embedding. The first layer of the attention unit on [q, h, q-h, q∘h] is
+computed as (A+C)q + (B-C)h + D(q∘h): equal values, with one small product a pair instead of four.
 """
 
 from __future__ import annotations

@@ -21,16 +21,14 @@ from eager.tree_tokenizer import PAPER_K
 from harness.core.seeding import generator
 from harness.generative.config import StageConfig
 from harness.generative.models.backbone import blank_backbone
-from harness.generative.models.lora import AdapterShape, attach
+from harness.generative.models.lora import attach
 from harness.generative.models.precision import measured_flops
 from harness.generative.tasks.batching import Batches, subsample
 from harness.protocol.split import TrainingData
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
-PER_TOKEN = (
-    34  # activations kept a block, in units of two bytes a token and unit of width, halved and doubled by storage
-)
+PER_TOKEN = 34  # activations of a block, in units of two bytes a token and unit of width
 LEAD = 24  # tokens of a template, about
 
 
@@ -46,15 +44,10 @@ class Sizes:
     blocks: int
     width: int
 
-    def multiplied(self, stage: StageConfig) -> int:
-        """N of a stage."""
-        text = self.words if stage.normalise == "vocabulary" else 0
-        return self.backbone - self.vocabulary + self.codes // 2 + text
-
     def adapter(self, config: EagerConfig, stage: StageConfig) -> int:
         """Numbers of an adapter of this stage's rank."""
-        body = _blank(config).base_model
-        return sum(p.numel() for p in attach(body, AdapterShape(stage.rank, stage.alpha, stage.dropout), 0))
+        shape = {"rank": stage.rank, "alpha": stage.alpha, "dropout": stage.dropout}
+        return sum(p.numel() for p in attach(_blank(config).base_model, **shape, seed=0))
 
 
 def estimate(config: EagerConfig, data: TrainingData | None, device: str) -> dict[str, Any]:
@@ -120,6 +113,8 @@ def _stage(
         "activations": saved,
     }
     operations = (4 if stage.adapter else 6) + (2 if config.backbone.checkpointing else 0)
+    text = sizes.words if stage.normalise == "vocabulary" else 0
+    multiplied = sizes.backbone - sizes.vocabulary + sizes.codes // 2 + text  # N
     tokens = None if data is None else _steps(name, stage, config, data) * _tokens_of_step(stage, config)
     return {
         "stage": name,
@@ -127,7 +122,7 @@ def _stage(
         **{f"{message}_gib": value / GIB for message, value in memory.items()},
         "total_gib": sum(memory.values()) / GIB,
         "tokens": tokens,
-        "hours": None if tokens is None else operations * sizes.multiplied(stage) * tokens / speed / 3600,
+        "hours": None if tokens is None else operations * multiplied * tokens / speed / 3600,
     }
 
 

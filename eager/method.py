@@ -33,7 +33,7 @@ from harness.generative.models.lora import merge
 from harness.generative.recipes import Alignment, InstructionTuning, RecipeInputs
 from harness.generative.recommender import LanguageModelRecommender, Method
 from harness.generative.sequence_models import LanguageModel
-from harness.generative.tasks.batching import Tasks
+from harness.generative.tasks.batching import Batches
 from harness.generative.tokenizers.base import Vectors
 from harness.generative.tokenizers.embeddings import Source
 from harness.generative.tokenizers.item_graph import ItemWalks
@@ -52,35 +52,23 @@ class Contrast(nn.Module):
     def __init__(self, width: int, vectors: Mapping[Source, np.ndarray], config: ContrastConfig) -> None:
         super().__init__()
         self.config = config
+        self.sequential_only = config.mode == "released"  # responses without a target item are included, too
         expected: dict[Source, float] = {"semantic": config.semantic, "behavior": config.behavior}
-        weights: dict[Source, float] = {}
-        for source, weight in expected.items():
-            if weight and source in vectors:
-                weights[source] = weight
-        self.weights = weights
-        self.projectors = nn.ModuleDict({source: nn.Linear(width, vectors[source].shape[1]) for source in weights})
-        for source in weights:
-            unit = functional.normalize(torch.tensor(vectors[source], dtype=torch.float32), dim=-1)
-            self.register_buffer(f"vectors_{source}", unit, persistent=False)
-
-    @property
-    def sequential_only(self) -> bool:
-        """Whether responses of text tasks have no target (`harness.generative.training.losses`)."""
-        return self.released
-
-    @property
-    def released(self) -> bool:
-        """Whether responses without a target item are included."""
-        return self.config.mode == "released"
+        self.weights = {source: weight for source, weight in expected.items() if weight and source in vectors}
+        self.projectors = nn.ModuleDict()
+        for source in self.weights:
+            values = torch.tensor(vectors[source], dtype=torch.float32)
+            self.projectors[source] = nn.Linear(width, values.shape[1])
+            self.register_buffer(f"vectors_{source}", functional.normalize(values, dim=-1), persistent=False)
 
     def denominator(self, items: np.ndarray) -> int:
         """Number of included responses."""
-        return len(items) if self.released else int((items != NO_ITEM).sum())
+        return len(items) if self.sequential_only else int((items != NO_ITEM).sum())
 
     def forward(self, states: torch.Tensor, items: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         """The loss of summary `states` (n, width) of responses naming `items` (n,), or `NO_ITEM`; `samples`
         (negatives,) are items. 0 if none is included."""
-        if self.released:
+        if self.sequential_only:
             states = functional.normalize(states.float(), dim=-1)
         else:
             aimed = items != NO_ITEM
@@ -89,7 +77,7 @@ class Contrast(nn.Module):
         for source, weight in self.weights.items() if len(states) else ():
             vectors = self.get_buffer(f"vectors_{source}")
             projected = functional.normalize(self.projectors[source](states.float()).float(), dim=-1)
-            term = info_nce(projected, vectors, items, samples, self.config.temperature, released=self.released)
+            term = info_nce(projected, vectors, items, samples, self.config.temperature, released=self.sequential_only)
             total = total + weight * term
         return total
 
@@ -125,16 +113,18 @@ class Annealing:
     adapter is merged into the backbone at the end, or with `merge=false` stays on it."""
 
     config: AnnealingConfig
-    name: str = "annealing"
-    checkpoint: CheckpointScores = "annealed"
+    name: ClassVar[str] = "annealing"
+    checkpoint: ClassVar[CheckpointScores] = "annealed"
 
     def run(self, inputs: StageInputs, context: RunContext) -> dict[str, Any] | None:
         """The report of `run_stage`; None if `enabled` is false."""
         config = self.config
         if not config.enabled:
             return None
-        tasks = Tasks.sequential(inputs.data.sequences, config, inputs.config.tasks, (context.seed, self.name))
-        report = run_stage(self.name, config, tasks, inputs if config.contrast else replace(inputs, term=None), context)
+        window, stream = inputs.config.tasks.window, (context.seed, self.name)
+        batches = Batches(inputs.data.sequences, window, config, {"seqrec": 1.0}, stream)
+        inputs = inputs if config.contrast else replace(inputs, term=None)
+        report = run_stage(self.name, config, batches, inputs, context)
         if config.merge:
             merge(inputs.model.body)
         return report

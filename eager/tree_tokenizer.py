@@ -251,26 +251,16 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
     blocks: list[tuple[Source | None, int]] = [(source, 1) for source in config.levels or ()]
     if config.levels is None:
         blocks = [(None if config.kind == "random" else source, config.height) for source in config.sources]
+    if config.own_leaves:  # the last digit of an item is its number in canonical order
+        parts = [np.column_stack([digits[:, :-1], np.arange(len(digits))]) for digits in parts]
+    leaves = data.n_items if config.own_leaves else k
+    sizes = [size for digits in parts for size in (*(k,) * (digits.shape[1] - 1), leaves)]
     return ItemIndex(
-        table=_joined([_leaf_tokens(digits, config)[order.item_ranks] for digits in parts], k, config),
+        table=CodeTable(np.concatenate(parts, axis=1)[order.item_ranks], tuple(sizes)),
         blocks=tuple(blocks),
         provenance=Provenance.joined(VERSION, *(vectors[source].provenance for source in needed)),
         details={"kind": config.kind, **details},
     )
-
-
-def _leaf_tokens(digits: np.ndarray, config: IndexConfig) -> np.ndarray:
-    """The codes of a tree, (n_items, levels) in canonical order; with `leaf_tokens=own` an item's last digit is its
-    number in that order."""
-    if not config.own_leaves:
-        return digits
-    return np.column_stack([digits[:, :-1], np.arange(len(digits))])
-
-
-def _joined(parts: Sequence[np.ndarray], k: int, config: IndexConfig) -> CodeTable:
-    """The codes of all trees in one table."""
-    sizes = [(k,) * (part.shape[1] - 1) + (len(part) if config.own_leaves else k,) for part in parts]
-    return CodeTable(np.concatenate(parts, axis=1), tuple(size for tree in sizes for size in tree))
 
 
 class DualSourceTokenizer(Tokenizer):

@@ -39,11 +39,9 @@ from harness.generative.models.precision import dropout, to_float64
 from harness.generative.models.readers import PromptBatch
 from harness.generative.recipes import CodeTraining, RecipeInputs
 from harness.generative.sequence_models import PrecisionSetting, PrefixTrainingConfig, RandomNetwork
-from harness.generative.tasks.batching import Samples
 from harness.generative.tokenizers.base import ItemIndex, Vectors, centred, code_directions, with_noise
 from harness.generative.tokenizers.embeddings import Source
-from harness.generative.training.losses import Cost, Counts, child_cross_entropy
-from harness.generative.training.trainer import total_steps
+from harness.generative.training.losses import child_cross_entropy
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NO_ITEM
@@ -154,8 +152,8 @@ class TwoStreamModel(RandomNetwork):
     network: TwoStreamNetwork
 
     def __init__(self, config: NetworkConfig, sources: tuple[Source, ...], precision: PrecisionSetting) -> None:
-        super().__init__(precision)
-        self.config, self.sources = config, sources
+        super().__init__(config, precision)
+        self.sources = sources
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
         """Raises `InputError` for codes that cannot be halved."""
@@ -313,7 +311,7 @@ class Transfer(nn.Module):
         return torch.cat(costs).mean() + functional.binary_cross_entropy_with_logits(logits, labels.float())
 
 
-class TwoStreamTraining(CodeTraining):
+class TwoStreamTraining(CodeTraining[TwoStreamModel]):
     """The one stage: the sum of all losses."""
 
     def __init__(
@@ -324,29 +322,17 @@ class TwoStreamTraining(CodeTraining):
         transfer: TransferConfig,
     ) -> None:
         super().__init__(model, config, STAGE)
-        self.model, self.contrast, self.transfer = model, contrast, transfer
+        self.contrast, self.transfer = contrast, transfer
 
     def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
-        """The field `training`."""
-        config, data = self.config, inputs.data
-        samples = Samples(data.sequences, data.max_history, config.batch, config.accumulate, context.seed)
-        steps = total_steps(self.passes(data), samples.steps, config.max_steps)
-        values: dict[Source, np.ndarray] = {
-            source: item_vectors.values for source, item_vectors in inputs.vectors.items()
-        }
-        auxiliary = self.auxiliary(values, context)
+        vectors: dict[Source, np.ndarray] = {source: each.values for source, each in inputs.vectors.items()}
+        auxiliary = self.auxiliary(vectors, context)
 
-        def loss(step: int, part: int) -> Cost:
-            histories, items = samples.part(step, part)
-            negatives = generator(context.seed, STAGE, "negatives", step, part).permutation(data.n_items)
+        def mean(histories: list[np.ndarray], items: np.ndarray, step: int, part: int) -> torch.Tensor:
+            negatives = generator(context.seed, STAGE, "negatives", step, part).permutation(inputs.data.n_items)
+            return self.loss(histories, items, auxiliary, negatives[: self.contrast.negatives], context.device)
 
-            def share(counts: Counts) -> torch.Tensor:
-                mean = self.loss(histories, items, auxiliary, negatives[: self.contrast.negatives], context.device)
-                return mean * (len(items) / counts[0])
-
-            return Cost((len(items),), share)
-
-        return self.train(loss, samples.steps, inputs, context, steps, list(auxiliary.parameters()))
+        return self.train_prefixes(mean, inputs, context, others=list(auxiliary.parameters()))
 
     def auxiliary(self, vectors: Mapping[Source, np.ndarray], context: RunContext) -> nn.ModuleDict:
         """The parts of the losses that are in use, with random weights: `transfer`, and a `Contrast` a source."""

@@ -21,10 +21,9 @@ from baselines.classic.base import (
     places,
     without,
 )
-from baselines.classic.text import TextField, tfidf
+from baselines.classic.text import TextRankingConfig, tfidf
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NO_ITEM, Predictions
-from harness.protocol.recommender import ModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
@@ -32,7 +31,7 @@ CELLS = 2**23  # entries of a dense block of items times items: bounds memory, d
 LAST = 2**40  # the place of items that a list takes only if nothing else is left
 
 
-class GraphConfig(ModelConfig):
+class GraphConfig(TextRankingConfig):
     """Settings chosen on validation of office14, office and beauty (`results/measurements/log-archive.md`)."""
 
     rings: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = Field(
@@ -43,12 +42,6 @@ class GraphConfig(ModelConfig):
     )
     neighbours: int = Field(default=30, ge=1, description="transitions kept an item, the most frequent first")
     use_text: bool = Field(default=True, description="rank by text where the data set has it")
-    fields: tuple[TextField, ...] | None = Field(
-        default=None,
-        min_length=1,
-        description="text fields; null: title, brand, description (categories for titles where there are none)",
-    )
-    exclude_seen: bool = Field(default=True, description="never list an item of the history")
 
 
 class Graph(ArrayRecommender[GraphConfig]):
@@ -64,10 +57,8 @@ class Graph(ArrayRecommender[GraphConfig]):
     Without text the first ring is ranked by its transitions, the second by the summed products of both steps' weights,
     and the third is empty. Lists are filled up by popularity. The record says which ranking was used.
 
-    Differs from the paper's code: TF-IDF in place of a language model's vectors, and so a greater `edge_weight` (0.5
-    there); only the `neighbours` most frequent transitions of an item are used; a short ring is filled up from all
-    rings in turn and not from the next ring alone; popularity in place of random items; items of the history left out
-    of every ring (`exclude_seen`).
+    Differs from the paper's code: TF-IDF in place of a language model's vectors; only the `neighbours` most frequent
+    transitions of an item; a short ring is filled up from all rings in turn; popularity in place of random items.
     """
 
     config_class = GraphConfig

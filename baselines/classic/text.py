@@ -25,7 +25,7 @@ from harness.data.dataset import ItemText, require_text
 from harness.errors import InputError
 from harness.protocol.context import RunContext
 from harness.protocol.predictions import NO_ITEM
-from harness.protocol.recommender import TextModelConfig
+from harness.protocol.recommender import ModelConfig, TextModelConfig
 from harness.protocol.requests import Requests
 from harness.protocol.split import TrainingData
 
@@ -66,24 +66,28 @@ def tfidf(
 
 
 def _document(entry: ItemText, fields: Sequence[TextField]) -> str:
-    message = {"title": entry.title, "description": entry.description, "brand": entry.brand}
-    message["categories"] = " ".join(entry.categories)
-    return " ".join(message[field] for field in fields)
+    values = (getattr(entry, field) for field in fields)
+    return " ".join(" ".join(value) if isinstance(value, tuple) else value for value in values)
 
 
-class TextKNNConfig(TextModelConfig):
-    """Settings chosen on validation of office14, office and beauty (`results/measurements/log-archive.md`)."""
+class TextRankingConfig(ModelConfig):
+    """Base of the settings of models that rank by item text."""
 
     fields: tuple[TextField, ...] | None = Field(
         default=None,
         min_length=1,
         description="text fields; null: title, brand, description (categories for titles where there are none)",
     )
+    exclude_seen: bool = Field(default=True, description="never list an item of the history")
+
+
+class TextKNNConfig(TextRankingConfig, TextModelConfig):
+    """Settings chosen on validation of office14, office and beauty (`results/measurements/log-archive.md`)."""
+
     neighbours: int = Field(default=100, ge=1, description="nearest items kept an item")
     recency: float = Field(
         default=0.5, gt=0, le=1, description="weight of an item relative to the one after it in the history"
     )
-    exclude_seen: bool = Field(default=True, description="never list an item of the history")
 
 
 class TextKNN(ArrayRecommender[TextKNNConfig]):

@@ -27,7 +27,7 @@ from recbole.data.utils import create_samplers
 from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_seed
 
-from baselines.library import Channel, RemoteError, read_ragged, read_requests, write_arrays
+from baselines.library import Channel, RemoteError, read_ragged
 from baselines.recbole import data
 from baselines.recbole.data import Batches, MaskedItems, PretrainingData, append_items, padded_left
 from baselines.recbole.model_table import recbole_model
@@ -83,17 +83,14 @@ class Engine(LibraryEngine):
         if isinstance(self.config["reg_weight"], list):  # already read; RecBole's optimizer expects a number
             self.config["reg_weight"] = None
 
-    def recommend(self, requests: Path, k: int, lists: Path) -> None:
-        """Reads requests, writes `items` and `scores` of the `k` best, shape (n, min(k, n_items))."""
-        users, histories = read_requests(requests)
+    def ranked(self, users: np.ndarray, histories: RaggedArray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        shape = (len(users), min(k, self.n_items))
+        items, scores = np.empty(shape, np.int64), np.empty(shape, np.float32)
         step = self.config["eval_batch_size"]
-        parts = [
-            best(self.scores(users[start : start + step], histories, start), k) for start in range(0, len(users), step)
-        ]
-        width = min(k, self.n_items)
-        items = np.concatenate([np.empty((0, width), np.int64), *(items for items, _ in parts)])
-        scores = np.concatenate([np.empty((0, width), np.float32), *(scores for _, scores in parts)])
-        write_arrays(lists, items=items, scores=scores)
+        for start in range(0, len(users), step):
+            rows = slice(start, start + step)
+            items[rows], scores[rows] = best(self.scores(users[rows], histories, start), k)
+        return items, scores
 
     @torch.no_grad()
     def scores(self, users: np.ndarray, histories: RaggedArray, first: int) -> torch.Tensor:
@@ -145,20 +142,14 @@ class Engine(LibraryEngine):
 
 
 def _config(model: str, settings: dict[str, Any], extra: list[str]) -> Config:
-    config = Config(model=model, dataset=data.NAME, config_dict={**_loss(settings), **_devices(settings)})
+    needed = ("loss_type", "train_neg_sample_args", "gpu_id", "use_gpu")
+    some = {name: settings[name] for name in needed if name in settings}
+    config = Config(model=model, dataset=data.NAME, config_dict=some)
     names = set(config.final_config_dict) | {name for group in config.parameters.values() for name in group}
     for name in extra:
         if name not in names:
             raise RemoteError(name=name, known=sorted(names))
     return Config(model=model, dataset=data.NAME, config_dict=settings)
-
-
-def _loss(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: settings[name] for name in ("loss_type", "train_neg_sample_args") if name in settings}
-
-
-def _devices(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: settings[name] for name in ("gpu_id", "use_gpu")}
 
 
 def _device(name: str) -> dict[str, Any]:
@@ -202,7 +193,7 @@ def _pretrain(engine: Engine, link: Channel, order: Order) -> int:
     epochs, network = 0, engine.network
     if engine.config["pretrain_epochs"]:
         network.reconstruct_pretrain_data = PretrainingData(engine.feature_table(), network.mask_ratio)
-        path = order.checkpoint and order.checkpoint / "pretraining"
+        path = order.checkpoint and f"{order.checkpoint}/pretraining"
         stage = replace(order, validation=None, checkpoint=path, stage="pretrain")
         loader = _loader(engine, engine.dataset.copy(interaction))
         epochs = _run(Trainer, engine, link, stage, loader, engine.config["pretrain_epochs"]).start_epoch
@@ -295,7 +286,7 @@ class HarnessTrainerMixin:
         if self.checkpoint.due:
             self._store((number, self.summed + float(self.running)))
 
-    def _valid_epoch(self, valid_data: Path, show_progress: bool = False) -> tuple[float, dict[str, float]]:
+    def _valid_epoch(self, valid_data: str, show_progress: bool = False) -> tuple[float, dict[str, float]]:
         """RecBole's hook for its own evaluation; here the harness scores the lists, and the answers stay with it."""
         score = self.order.score(self.engine, self.link)
         return score, {"score": score}

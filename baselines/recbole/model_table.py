@@ -24,7 +24,10 @@ PAIRWISE = {"loss_type": "BPR", "train_neg_sample_args": {"distribution": "unifo
 CATEGORIES, BRAND, WORDS, ALL = "categories", "brand", "words", "features"
 FIELDS = (CATEGORIES, BRAND, WORDS)
 # Structure of `small`, for the fields that a model has.
-SMALL = {"embedding_size": 32, "hidden_size": 32, "layers": 1, "heads": 1, "inner_size": 32, "dropout": 0.1}
+SMALL = {
+    "embedding_size": 32, "hidden_size": 32, "layers": 1, "heads": 1, "inner_size": 32, "dropout": 0.1,
+    "pretrain_epochs": 2,
+}  # fmt: skip
 WIDTHS = {"hidden_size": 64, "layers": 2, "heads": 2, "inner_size": 256}
 SEQUENTIAL = "sequential"
 CLASS = re.compile(r"^class (\w+)\(", re.MULTILINE)
@@ -54,9 +57,6 @@ class RecBoleModel:
         """Fields of `features.item_features` that the model uses."""
         one = self.pinned.get("item_attribute")
         return tuple(self.pinned.get("selected_features", () if one is None else (one,)))
-
-
-SMALL |= {"pretrain_epochs": 2}
 
 
 TRANSFORMER: Names = {

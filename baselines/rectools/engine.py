@@ -7,10 +7,6 @@ so that items without training interactions can be ranked.
 RecTools trains with Lightning, whose checkpoints are pickles and which resumes at the start of an epoch; the loop here
 takes the same steps (Adam at a constant rate) with checkpoints from which a resumed training is bit-identical, and with
 the harness's validation score after each epoch.
-
-`SampledSimilarity` scores sampled candidates without a vector for each candidate of each position: RecTools gathers a
-tensor (positions, candidates, width), whose backward pass scatters; this dominates a step on a CPU. Products with
-sparse rows (`embedding_bag`) give equal values.
 """
 
 from __future__ import annotations
@@ -33,16 +29,18 @@ from rectools.version import VERSION
 from scipy import sparse
 from torch.nn import functional
 
-from baselines.library import Channel, RemoteError, read_ragged, read_requests, write_arrays
+from baselines.library import Channel, RemoteError, read_ragged
 from baselines.worker import NOTE_SECONDS, SEEDS, LibraryEngine, Order, TrainingCheckpoint, best
 from harness.core.seeding import derive_seed
+from harness.data.ragged import RaggedArray
 
 ROWS = 4  # places scored at once; their candidates fit a core's cache
 GROUPS = 4  # a batch is processed in this many groups of similar lengths, to reduce padding
 
 
 class SampledSimilarity(DistanceSimilarityModule):
-    """Replaces RecTools' module on a CPU."""
+    """Scores sampled candidates without a vector for each candidate of each position, which dominates a step of
+    RecTools' module on a CPU."""
 
     def _get_pos_neg_logits(
         self, session_embs: torch.Tensor, item_embs: torch.Tensor, candidate_item_ids: torch.Tensor
@@ -152,9 +150,7 @@ class Engine(LibraryEngine):
         scores = self.network.similarity_module(state, table, candidates) / self.module.logits_t
         return self.module.loss_calculator(scores, target, torch.ones_like(target, dtype=scores.dtype))
 
-    def recommend(self, requests: Path, k: int, lists: Path) -> None:
-        """Reads questions, writes `items` and `scores` of the `k` best, shape (n, min(k, n_items))."""
-        users, histories = read_requests(requests)
+    def ranked(self, users: np.ndarray, histories: RaggedArray, k: int) -> tuple[np.ndarray, np.ndarray]:
         longest = self.preparator.session_max_len
         lengths = np.minimum(histories.lengths, longest)
         shape = (len(users), min(k, self.n_items))
@@ -167,7 +163,7 @@ class Engine(LibraryEngine):
                 for part in np.split(rows, np.arange(self.eval_batch_size, len(rows), self.eval_batch_size)):
                     values = [histories[row][-longest:] for row in part]
                     items[part], scores[part] = best(self.scores(values, table), k)
-        write_arrays(lists, items=items, scores=scores)
+        return items, scores
 
     def scores(self, histories: Sequence[np.ndarray], table: torch.Tensor) -> torch.Tensor:
         """Scores of every item, in our order, after histories of one length; float32 (n, n_items) on the CPU. `table`
@@ -229,9 +225,7 @@ def _module(model: Any, size: int) -> Any:
 
 def train(engine: Engine, link: Channel, order: Order) -> dict[str, Any]:
     """Trains to the end and leaves the best weights in the engine. Returns the entries for the record."""
-    training = Training(engine, link, order)
-    training.run()
-    return {"epochs": training.epoch, "best_epoch": training.best_epoch, "best_valid": training.best_valid}
+    return Training(engine, link, order).run()
 
 
 class Training:
@@ -257,7 +251,7 @@ class Training:
             self.finished, self.waited = facts["finished"], facts["waited"]
             self.best_epoch, self.best_valid = facts["best_epoch"], facts["best_valid"]
 
-    def run(self) -> None:
+    def run(self) -> dict[str, Any]:
         """Trains the remaining epochs; the best weights are in the engine afterwards."""
         done = self.epoch * self.batches + self.batch
         self.link.note(stage="train", steps=self.epochs * self.batches, done=done, epoch=self.epoch)
@@ -269,6 +263,7 @@ class Training:
             self._store()
             self.link.note(stage="train", epoch=self.epoch, loss=loss, valid=valid, seconds=seconds)
         self.engine.network.load_state_dict(self.best)
+        return {"epochs": self.epoch, "best_epoch": self.best_epoch, "best_valid": self.best_valid}
 
     def _epoch(self) -> float:
         """One pass over all sessions in an order of its own; the mean loss of its batches."""

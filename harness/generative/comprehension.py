@@ -8,10 +8,8 @@
 - `plain_text_perplexity`: of `plain_text.txt`, written for this project and in no training corpus; `plain_text_drift`
   is its ratio to the base model's, minus 1: 0 is unchanged, 1 is twice the perplexity.
 
-Items are sampled by a fixed hash of their raw ids: the same for every seed and configuration. Perplexities are over the
-backbone's vocabulary, so that they are comparable between runs of one backbone only.
-
-`perplexity` and `continuations` (greedy) are over the text vocabulary only.
+Items are sampled by a fixed hash of their raw ids: the same for every seed and configuration. Perplexities and titles
+are over the backbone's vocabulary alone, so that they are comparable between runs of one backbone only.
 """
 
 from __future__ import annotations
@@ -156,24 +154,18 @@ def plain_text() -> str:
     return files("harness.generative").joinpath("plain_text.txt").read_text("utf-8")
 
 
-@dataclass(frozen=True, eq=False)
-class ComprehensionItems:
-    """Item texts (one an item), and ids of items in (`known`) and outside the text tasks."""
-
-    text: Sequence[ItemText]
-    known: np.ndarray
-    unknown: np.ndarray
-
-
 @dataclass
 class Comprehension:
-    """Measures one model at several points of its training; does nothing without items."""
+    """Measures one model at several points of its training; does nothing without items. `text`: one an item; `known`,
+    `unknown`: ids of items in and outside the text tasks."""
 
     model: CodeLM
     trie: CodeTrie
     prompts: Prompts
     tokenizer: PreTrainedTokenizerBase
-    questions: ComprehensionItems
+    text: Sequence[ItemText]
+    known: np.ndarray
+    unknown: np.ndarray
     precision: Precision
     scores: dict[str, Any] = field(default_factory=dict)
 
@@ -186,7 +178,7 @@ class Comprehension:
         path = None if context.checkpoint is None else context.checkpoint / "comprehension.json"
         if path is not None and path.is_file():
             self.scores = json.loads(path.read_text())
-        if checkpoint in self.scores or not len(self.questions.known):
+        if checkpoint in self.scores or not len(self.known):
             return
         with context.excluded_from_timing("comprehension"):
             start_time = time.perf_counter()
@@ -202,21 +194,21 @@ class Comprehension:
             return None
         tokens = len(self.prompts.ids(plain_text()))
         measured_on = {
-            "items": len(self.questions.known),
-            "held_out_items": len(self.questions.unknown),
+            "items": len(self.known),
+            "held_out_items": len(self.unknown),
             "plain_text_tokens": tokens,
         }
         return {**self.scores, "measured_on": measured_on}
 
     def _figures(self, context: RunContext) -> dict[str, Any]:
-        sample = self.questions.unknown if len(self.questions.unknown) else self.questions.known
-        texts = [self.prompts.ids(describe(self.questions.text[item])) for item in sample]
+        sample = self.unknown if len(self.unknown) else self.known
+        texts = [self.prompts.ids(describe(self.text[item])) for item in sample]
         reading = (context.device, self.precision, self.prompts.bos)
         plain = perplexity(self.model, [self.prompts.ids(plain_text())], *reading)
         base = self.scores["before"]["plain_text_perplexity"] if "before" in self.scores else plain
         return {
-            **self._both(self.questions.known, context),
-            **({"held_out": self._both(self.questions.unknown, context)} if len(self.questions.unknown) else {}),
+            **self._both(self.known, context),
+            **({"held_out": self._both(self.unknown, context)} if len(self.unknown) else {}),
             "item_text_perplexity": perplexity(self.model, texts, *reading),
             "plain_text_perplexity": plain,
             "plain_text_drift": None if plain is None or not base else plain / base - 1,
@@ -226,7 +218,7 @@ class Comprehension:
         return {"title_to_code": self._codes(items, context), "code_to_title": self._titles(items, context)}
 
     def _codes(self, items: np.ndarray, context: RunContext) -> dict[str, float]:
-        titles = {int(item): ItemText(title=name_of(self.questions.text[item])) for item in items}
+        titles = {int(item): ItemText(title=name_of(self.text[item])) for item in items}
         prompts = {item: _prompt(self.prompts.item2index(item, title, 0)) for item, title in titles.items()}
         requests = Requests("comprehension", np.arange(len(items)), RaggedArray.of([[item] for item in items]))
         decoding = Decoding(BEAMS, BATCH, self.precision)
@@ -237,7 +229,7 @@ class Comprehension:
         return _accuracy(codes[predictions.items[:, 0]].tolist(), codes[items].tolist())
 
     def _titles(self, items: np.ndarray, context: RunContext) -> dict[str, float]:
-        samples = [self.prompts.index2item(int(item), self.questions.text[item], 0) for item in items]
+        samples = [self.prompts.index2item(int(item), self.text[item], 0) for item in items]
         titles = [[label for label in sample.labels if label != IGNORED][:-1] for sample in samples]
         limit = max(len(title) for title in titles) + 1  # one more than the longest, so that a longer answer is wrong
         prompts = [_prompt(sample) for sample in samples]

@@ -36,6 +36,15 @@ LLAMA = "huggyllama/llama-7b"
 TIED_ITEMS = 6000  # `backbone.tied_codes=auto`: between the catalogues that were measured (docs/log.md, 2026-11-30)
 
 
+WEIGHT_AVERAGE = Field(
+    default=0.0,
+    ge=0,
+    lt=1,
+    exclude_if=lambda value: value == 0,  # the keys of older runs stay
+    description="decay a step of a moving average of the weights, which is validated and kept; 0: none",
+)
+
+
 class Section(BaseModel):
     """Base of all sections: frozen, no unknown keys."""
 
@@ -185,13 +194,7 @@ class StageConfig(Section):
     weight_decay: float = Field(default=0.01, ge=0)
     beta2: float = Field(default=0.98, gt=0, lt=1, description="Adam's beta2; 0.999 is transformers' default")
     clip: float = Field(default=1.0, gt=0)
-    average: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        exclude_if=lambda value: value == 0,  # the keys of older runs stay
-        description="decay a step of a moving average of the weights, which is validated and kept; 0: none",
-    )
+    average: float = WEIGHT_AVERAGE
     max_seconds: float | None = Field(
         default=None, gt=0, description="maximum number of seconds over all sessions; not exactly reproducible"
     )

@@ -1,22 +1,16 @@
-"""`harness audit memory`: was the catalogue part of a language model's training data?
+"""`harness audit memory`: was the catalogue part of a language model's training data? (docs/audit.md)
 
-Each probe scores an item's title in its own context and in contexts of other items:
-
-- `ids`: the context is the item's raw id, after some other rows `id::title` of the item file. Ids are arbitrary, so a
-  model that was not trained on the file has no gain.
-- `neighbours`: the context is the titles of the previous items in a training sequence. A gain can be world knowledge
-  (sequels, genres), so it is an upper bound of memorisation.
-- `newer`: mean log-likelihood a token of the titles against that of texts published after the model. Titles that are
-  much more likely than new ones of the same kind may have been in the training data.
-
-The score of a title in a context is its log-likelihood a token. The gain is the score in its own context minus the mean
-score in `CONTEXTS` contexts of other items, so that the frequency of the title cancels out: the shuffled-pairs test of
-Oren et al. (ICLR 2024, arXiv 2310.17623), over pairs instead of orders.
+Probes `ids` and `neighbours` score an item's title in its own context and in `CONTEXTS` contexts of other items: after
+its raw id behind some rows `id::title` of the item file, or after the titles of the previous items in a training
+sequence. The score is the log-likelihood a token, the gain the difference, so that the frequency of the title cancels
+out: the shuffled-pairs test of Oren et al. (ICLR 2024, arXiv 2310.17623), over pairs instead of orders. `newer`
+compares the titles with texts published after the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -36,6 +30,7 @@ BATCH = 16  # texts of a forward pass
 LONGEST = 512  # tokens of a context and its title; older ones are dropped
 
 Pair = tuple[str, str]  # a context and a title
+Score = Callable[[Sequence[Pair]], np.ndarray]
 
 
 def memory_probe(
@@ -52,7 +47,7 @@ def memory_probe(
     titles = [" ".join(data.text[item].title.split()) for item in range(data.n_items)]
     rows = "".join(f"{data.items[item]}::{titles[item]}\n" for item in shots)
     with context.stage("scoring titles") as stage:
-        score = _Scorer(backbone, stage)
+        score = partial(_score, backbone, stage)
         ids = [(rows, f"{data.items[item]}::") for item in chosen]
         result: dict[str, Any] = {"ids": _gain(ids, chosen, titles, score, rng)}
         sequences = _sequences(data, titles, items, rng)
@@ -63,42 +58,35 @@ def memory_probe(
     return {"backbone": backbone.name, "dataset": data.dataset, "contexts": CONTEXTS, **result}
 
 
-class _Scorer:
-    """Mean log-likelihood a token of titles after their contexts."""
+@torch.inference_mode()
+def _score(backbone: Backbone, stage: Any, pairs: Sequence[Pair]) -> np.ndarray:
+    """Mean log-likelihood a token of titles after their contexts, float64 (pairs,)."""
+    device, values = next(backbone.body.parameters()).device, np.zeros(len(pairs))
+    for begin in range(0, len(pairs), BATCH):
+        rows = [_ids(backbone, *pair) for pair in pairs[begin : begin + BATCH]]
+        batch, body = PromptBatch.of([tokens for tokens, _ in rows], device), cast(Any, backbone.body)
+        ids = batch.ids.where(batch.real, backbone.eos)
+        states = body(input_ids=ids, attention_mask=batch.real.long()).last_hidden_state
+        for row, (tokens, start) in enumerate(rows):
+            logits = backbone.shape.logits(states[row, start - 1 : len(tokens) - 1], backbone.head.to(device))
+            targets = ids[row, start : len(tokens)]
+            values[begin + row] = float(to_float64(logits.log_softmax(dim=-1).gather(1, targets[:, None])).mean())
+        stage.advance(len(rows))
+    return values
 
-    def __init__(self, backbone: Backbone, stage: Any) -> None:
-        self.backbone, self.stage = backbone, stage
 
-    @torch.inference_mode()
-    def __call__(self, pairs: Sequence[Pair]) -> np.ndarray:
-        """float64, shape (pairs,)."""
-        backbone, values = self.backbone, np.zeros(len(pairs))
-        device = next(backbone.body.parameters()).device
-        for begin in range(0, len(pairs), BATCH):
-            rows = [self._ids(*pair) for pair in pairs[begin : begin + BATCH]]
-            batch, body = PromptBatch.of([tokens for tokens, _ in rows], device), cast(Any, backbone.body)
-            ids = batch.ids.where(batch.real, backbone.eos)
-            states = body(input_ids=ids, attention_mask=batch.real.long()).last_hidden_state
-            for row, (tokens, start) in enumerate(rows):
-                logits = backbone.shape.logits(states[row, start - 1 : len(tokens) - 1], backbone.head.to(device))
-                targets = ids[row, start : len(tokens)]
-                values[begin + row] = float(to_float64(logits.log_softmax(dim=-1).gather(1, targets[:, None])).mean())
-            self.stage.advance(len(rows))
-        return values
-
-    def _ids(self, context: str, title: str) -> tuple[list[int], int]:
-        """Token ids and the position where the title begins; the context has at least one token."""
-        backbone = self.backbone
-        tokenizer: Any = backbone.tokenizer
-        head = tokenizer(context, add_special_tokens=False)["input_ids"] if context else []
-        tail = tokenizer(title, add_special_tokens=False)["input_ids"][: LONGEST // 2] or [backbone.eos]
-        room = min(LONGEST, backbone.context) - len(tail) - len(backbone.bos)
-        head = [*backbone.bos, *head[-room:]] or [backbone.eos]
-        return [*head, *tail], len(head)
+def _ids(backbone: Backbone, context: str, title: str) -> tuple[list[int], int]:
+    """Token ids and the position where the title begins; the context has at least one token."""
+    tokenizer: Any = backbone.tokenizer
+    head = tokenizer(context, add_special_tokens=False)["input_ids"] if context else []
+    tail = tokenizer(title, add_special_tokens=False)["input_ids"][: LONGEST // 2] or [backbone.eos]
+    room = min(LONGEST, backbone.context) - len(tail) - len(backbone.bos)
+    head = [*backbone.bos, *head[-room:]] or [backbone.eos]
+    return [*head, *tail], len(head)
 
 
 def _gain(
-    contexts: Sequence[tuple[str, str]], answers: Sequence[int], titles: Sequence[str], score: _Scorer, rng: Any
+    contexts: Sequence[tuple[str, str]], answers: Sequence[int], titles: Sequence[str], score: Score, rng: Any
 ) -> dict[str, Any] | None:
     """`contexts`: pairs of the part that stays with the title, and the part that is exchanged between titles."""
     count = len(answers)
@@ -122,7 +110,7 @@ def _gain(
     }
 
 
-def _newer(titles: Sequence[str], newer: Sequence[str], score: _Scorer) -> dict[str, Any] | None:
+def _newer(titles: Sequence[str], newer: Sequence[str], score: Score) -> dict[str, Any] | None:
     texts = [" ".join(text.split()) for text in newer if text.strip()]
     if not texts or not titles:
         return None

@@ -47,7 +47,7 @@ def with_grown_vocabulary(model: CodeLM, first: int | None = None, dtype: torch.
 
     state = {plain_name(name): value for name, value in model.body.state_dict().items()}
     embedding = grown(model.embedding.weight, model.code_in)
-    state[_embedding_name(model)] = embedding
+    state[next(name for name, value in model.body.named_parameters() if value is model.embedding.weight)] = embedding
     causal.base_model.load_state_dict({name: value for name, value in state.items() if name is not None})
     head = causal.get_output_embeddings()
     rows = grown(model.text_head, model.code_out * (model.scale / model.head.scale))
@@ -55,10 +55,6 @@ def with_grown_vocabulary(model: CodeLM, first: int | None = None, dtype: torch.
     if model.text_bias is not None:
         head.bias.data = grown(model.text_bias, model.text_bias.new_zeros(len(model.code_in))).to(head.bias.dtype)
     return causal.to(model.code_in.device).eval().requires_grad_(False)
-
-
-def _embedding_name(model: CodeLM) -> str:
-    return next(name for name, value in model.body.named_parameters() if value is model.embedding.weight)
 
 
 class PrefixTree:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -249,8 +249,8 @@ class GRPO:
     """The stage, in one process. An adapter is merged at its end."""
 
     config: GRPOConfig
-    name: str = "grpo"
-    checkpoint: CheckpointScores = "reinforced"
+    name: ClassVar[str] = "grpo"
+    checkpoint: ClassVar[CheckpointScores] = "reinforced"
 
     def run(self, inputs: StageInputs, context: RunContext) -> dict[str, Any]:
         """The report of `train_stage`, `groups`, and the means over them: `zero_advantage_share`, `reward`, `kl`."""

@@ -27,16 +27,14 @@ from harness.errors import InputError, truncate
 MOST_LEVELS, LONGEST, LONGEST_NUMBER = 128, 40, 6  # tokens of a code, characters of a token, digits of a number
 HINT = "write <a_N>, <b_N>, … by level; <|a_N|>, <item_a_N>, <sid_LEVEL_N> and integers are read too"
 TOKEN = re.compile(r"<[^<>]*>|\[[^\[\], ]*\]")
-BARE = re.compile(
-    r"[\[(]?\s*([\w-]*\d(?:[\s,]+[\w-]*\d)+|\d+(?:-\d+)+)\s*[\])]?", re.ASCII
-)  # 12 7, (12, 7), a_12 b_7, 12-7
+# 12 7, (12, 7), a_12 b_7, 12-7
+BARE = re.compile(r"[\[(]?\s*([\w-]*\d(?:[\s,]+[\w-]*\d)+|\d+(?:-\d+)+)\s*[\])]?", re.ASCII)
 MARK = re.compile(r"\W*(?:\w*_)?(?:begin|start|end|bos|eos)\W*", re.IGNORECASE | re.ASCII)  # <|sid_begin|>, <s_end>
 WRAPPED = re.compile(r"<\|([\w:.-]+)\|>|<<?([\w:.-]+)>?>|\[([\w-]+)\]|[({]([\w-]+)[)}]|([\w-]+)", re.ASCII)
-LETTERED = re.compile(
-    r"(?:[a-z]+[_-])*?([a-z]{1,2})[_:.-]?(\d+)", re.IGNORECASE | re.ASCII
-)  # a_12, item_a_12, a12, a:12
+# a_12, item_a_12, a12, a:12
+LETTERED = re.compile(r"(?:[a-z]+[_-])*?([a-z]{1,2})[_:.-]?(\d+)", re.IGNORECASE | re.ASCII)
 LEVELLED = re.compile(r"(?:[a-z]+[_-]?)*?(\d+)[_-](\d+)", re.IGNORECASE | re.ASCII)  # 0_12, sid_0_12, s0_12
-PLAIN = re.compile(r"\d+", re.ASCII)
+PLAIN = re.compile(r"(\d+)", re.ASCII)
 DISK_HINT = "free some space, or name a file in another folder"
 EXTRA_TOKENS = 1 << 16  # unused tokens that an index file may imply, beyond the number of tokens in it
 COLLISIONS = 0.01  # share of items with a shared code above which `warnings` reports it
@@ -64,21 +62,19 @@ def read_codes(codes: Sequence[object], items: Sequence[str], location: str) -> 
         if len(row) != len(rows[0]):
             message = f"codes of unequal length: item {items[0]!r} has {len(rows[0])} tokens, {item!r} has {len(row)}"
             raise InputError(message, where=location, hint="rebuild the index")
-    plain = [[_plain(token) for token in row] for row in rows]
-    if all(isinstance(token, int) for row in plain for token in row):
-        return _counted_by_level(np.array(plain, dtype=np.int64))
-    numbers = sum(isinstance(row[0], int) for row in plain) > len(plain) / 2  # a few other tokens are the wrong ones
-    first, digits = _first_level(plain), []
-    for row, raw, item in zip(plain, rows, items, strict=True):
-        if numbers:
-            digits.append([token if isinstance(token, int) else -1 for token in row])
-        else:
-            digits.append([_digit(token, level, first) for level, token in enumerate(row)])
-        if -1 in digits[-1]:
-            level = digits[-1].index(-1)
-            message = f"item {item!r}: token {truncate(repr(raw[level]), 80)} on level {level + 1}"
-            raise InputError(message, where=location, hint=HINT)
-    return np.array(digits, dtype=np.int64)
+    parsed = [[_parsed(token) for token in row] for row in rows]
+    if all(_is_plain(token) for row in parsed for token in row):
+        return _counted_by_level(np.array([[number for _, number in row] for row in parsed], dtype=np.int64))
+    numbers = sum(_is_plain(row[0]) for row in parsed) > len(parsed) / 2  # a few other tokens are the wrong ones
+    firsts = {int(mark) for (mark, _), *_ in parsed if mark.isdigit() and len(mark) < 3}
+    first = 1 if firsts == {1} else 0  # number of the first level where tokens name their levels by numbers
+    for row, raw, item in zip(parsed, rows, items, strict=True):
+        for level, (mark, number) in enumerate(row):
+            expected = ("",) if numbers else (level_name(level), str(level + first), f"0{level + first}")
+            if mark not in expected or number < 0:
+                message = f"item {item!r}: token {truncate(repr(raw[level]), 80)} on level {level + 1}"
+                raise InputError(message, where=location, hint=HINT)
+    return np.array([[number for _, number in row] for row in parsed], dtype=np.int64)
 
 
 def _tokens(code: object, item: str, location: str) -> list[object]:
@@ -111,38 +107,23 @@ def _parted(text: str) -> list[str]:
     return parted if len(parted) > 1 else parted[0].split("-")
 
 
-def _plain(token: object) -> str | int:
-    """A token without its brackets; integers as `int`."""
+def _parsed(token: object) -> tuple[str, int]:
+    """The level that a token names by letters or digits, "" for a plain number; and its number, -1 for no token."""
     if isinstance(token, float) and token.is_integer():
         token = int(token)
     if isinstance(token, int) and not isinstance(token, bool) and 0 <= token < 10**6:
-        return token
-    text = str(token)
-    wrapped = WRAPPED.fullmatch(text.strip())
-    inner = next(filter(None, wrapped.groups())) if wrapped is not None else f"\0{text}"
-    if isinstance(token, str) and PLAIN.fullmatch(inner) and len(inner) <= LONGEST_NUMBER:
-        return int(inner)
-    return inner if isinstance(token, str) and len(text) <= LONGEST else f"\0{text}"
+        return "", token
+    wrapped = WRAPPED.fullmatch(token.strip()) if isinstance(token, str) and len(token) <= LONGEST else None
+    inner = next(filter(None, wrapped.groups())) if wrapped is not None else ""
+    for style in (PLAIN, LETTERED, LEVELLED):
+        if (match := style.fullmatch(inner)) is not None:
+            *marks, number = match.groups()
+            return "".join(marks).lower(), int(number) if len(number) <= LONGEST_NUMBER else -1
+    return "", -1
 
 
-def _first_level(rows: Sequence[Sequence[str | int]]) -> int:
-    """Number of the first level (0 or 1) where tokens name their levels by numbers."""
-    results = (LEVELLED.fullmatch(str(row[0])) for row in rows)
-    values = {int(each.group(1)) for each in results if each is not None and len(each.group(1)) < 3}
-    return 1 if values == {1} else 0
-
-
-def _digit(token: str | int, level: int, first: int) -> int:
-    """The token's number on its level, -1 if it is not a token of the level."""
-    text = str(token)
-    lettered, levelled = LETTERED.fullmatch(text), LEVELLED.fullmatch(text)
-    if lettered is not None:
-        matches, number = lettered.group(1).lower() == level_name(level), lettered.group(2)
-    elif levelled is not None:
-        matches, number = levelled.group(1) in (str(level + first), f"0{level + first}"), levelled.group(2)
-    else:
-        matches, number = False, ""
-    return int(number) if matches and len(number) <= LONGEST_NUMBER else -1
+def _is_plain(token: tuple[str, int]) -> bool:
+    return token[0] == "" and token[1] >= 0
 
 
 def _counted_by_level(digits: np.ndarray) -> np.ndarray:
@@ -245,8 +226,8 @@ def inspect(table: CodeTable, targets: np.ndarray | None = None) -> dict[str, An
     """JSON-able statistics of an index. `collision_rate`: share of items whose code another item has too; `groups`:
     number of shared codes; `biggest_group`: largest number of items with one code (1 if all are unique). With `targets`
     (item ids of test cases) also `affected_targets`: the share of them with a shared code."""
-    _, inverse, counts = np.unique(table.digits, axis=0, return_inverse=True, return_counts=True)
-    shared = counts[inverse.reshape(-1)] > 1
+    counts = np.bincount(table.groups)
+    shared = counts[table.groups] > 1
     entries: dict[str, Any] = {
         "fingerprint": table.fingerprint,
         "items": table.n_items,

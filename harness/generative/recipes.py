@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from harness.core.plugins import warn
 from harness.data.dataset import ItemText, require_text
-from harness.generative.comprehension import CheckpointScores, Comprehension, ComprehensionItems, sample_items
+from harness.generative.comprehension import CheckpointScores, Comprehension, sample_items
 from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.models.heads import SampledRows
 from harness.generative.models.lora import merge
@@ -34,8 +34,8 @@ from harness.generative.tasks.batching import (
     Augmentation,
     Batches,
     Samples,
-    Tasks,
     allowed_passes,
+    instruction_batches,
     next_items,
     target_tokens,
 )
@@ -65,45 +65,41 @@ class RecipeInputs:
     validate: Callable[[int], float] | None = None
 
 
-class Recipe(Protocol):
+class Recipe:
     """Trains the sequence model that it was composed with."""
 
     def prepare(self, data: TrainingData) -> None:
-        """Raises `InputError` for what can be seen to be wrong before anything is loaded or trained."""
-        ...
+        """Raises `InputError` for what can be seen to be wrong before anything is loaded or trained. That there are
+        sequences to train on is checked for every recipe."""
 
     def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
         """Runs all stages; gives fields of the run's record."""
-        ...
+        raise NotImplementedError
 
 
 class TrainingStage(Protocol):
     """One stage of instruction tuning. `checkpoint` names the comprehension scores that are measured after it."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def checkpoint(self) -> CheckpointScores: ...
+    name: ClassVar[str]
+    checkpoint: ClassVar[CheckpointScores]
 
     def run(self, inputs: StageInputs, context: RunContext) -> dict[str, Any] | None:
         """The stage's report, as `run_stage` gives it; None where the configuration leaves the stage out."""
         ...
 
 
-@dataclass(frozen=True)
 class Alignment:
     """The stage `tuning` with all tasks and the auxiliary loss: trains all weights of the backbone but its vocabulary,
     or with `tuning.adapter` an adapter that is merged at the end."""
 
-    name: str = "alignment"
-    checkpoint: CheckpointScores = "aligned"
+    name: ClassVar[str] = "alignment"
+    checkpoint: ClassVar[CheckpointScores] = "aligned"
 
     def run(self, inputs: StageInputs, context: RunContext) -> dict[str, Any]:
         config, stream = inputs.config.tuning, (context.seed, self.name)
         sequences, augmentation = inputs.data.sequences, inputs.augmentation
-        tasks = Tasks.every(sequences, inputs.pools, config, inputs.config.tasks, stream, augmentation)
-        report = run_stage(self.name, config, tasks, inputs, context)
+        batches = instruction_batches(sequences, inputs.pools, config, inputs.config.tasks, stream, augmentation)
+        report = run_stage(self.name, config, batches, inputs, context)
         merge(inputs.model.body)
         return report
 
@@ -112,7 +108,7 @@ AuxiliaryFactory = Callable[[LanguageModel, Vectors, RunContext], AuxiliaryLoss 
 AugmentationFactory = Callable[[RecipeInputs], Augmentation | None]
 
 
-class InstructionTuning:
+class InstructionTuning(Recipe):
     """Runs `stages` on the tasks of `config`, with the loss that `auxiliary` makes added to that of responses, and
     with the `augmentation` of training windows."""
 
@@ -158,22 +154,23 @@ class InstructionTuning:
         model, items, limit = self.model, inputs.data.items, self.config.comprehension.items
         held_out = held_out_items(items, self.config.tasks.held_out)
         trained, unknown = (sample_items(items, mask, limit) for mask in (~held_out, held_out))
-        questions = ComprehensionItems(self._text, trained, unknown)
         return Comprehension(
-            model.network, inputs.trie, model.prompts, model.backbone.tokenizer, questions, model.precision
-        )
+            model.network, inputs.trie, model.prompts, model.backbone.tokenizer, self._text, trained, unknown,
+            model.precision,
+        )  # fmt: skip
 
 
-class CodeTraining:
+NetworkT = TypeVar("NetworkT", bound=RandomNetwork)
+MeanLoss = Callable[[list[np.ndarray], np.ndarray, int, int], torch.Tensor]
+
+
+class CodeTraining(Recipe, Generic[NetworkT]):
     """Base of the one stage of a network over code tokens alone. A sample is one next item: a pass has every item of
     every training sequence but the first of each once as a target. `name` is the stage's in progress, checkpoints and
-    events."""
+    events. `run` gives the field `training`."""
 
-    def __init__(self, model: RandomNetwork, config: PrefixTrainingConfig, name: str) -> None:
-        self.network_model, self.config, self.name = model, config, name
-
-    def prepare(self, data: TrainingData) -> None:
-        """Whether there are sequences to train on is checked for every recipe."""
+    def __init__(self, model: NetworkT, config: PrefixTrainingConfig, name: str) -> None:
+        self.model, self.config, self.name = model, config, name
 
     def passes(self, data: TrainingData) -> float:
         """Passes over all samples that `epochs` and `item_targets` allow."""
@@ -185,38 +182,20 @@ class CodeTraining:
     ) -> dict[str, Any]:  # fmt: skip
         """Trains all weights of the network, and `others`, which only the loss reads; gives the field `training`.
         `loss` is as `trainer.train` takes it."""
-        config, network = self.config, self.network_model.network
-        stopping = self._early_stopping(steps_a_pass, steps, inputs)
-        self._warn_of_few_passes(steps / steps_a_pass, context)
-        group = ParameterGroup([*network.parameters(), *others], config.learning_rate, config.weight_decay)
-        network.train()
-        result = train([group], loss, self._training_config(steps), context, stopping)
-        selected = {"selected_on": "last"} if stopping is None else {"selected_on": "valid", **stopping.record()}
-        counts = {
-            "samples": next_items(inputs.data.sequences),
-            "steps_a_pass": steps_a_pass,
-            "passes": result.steps / steps_a_pass,
-        }
-        return {"training": {**vars(result), **counts, **selected}}
-
-    def _early_stopping(self, steps_a_pass: float, steps: int, inputs: RecipeInputs) -> EarlyStopping | None:
-        """Often enough that `patience` can end a stage at its half."""
-        config, validate = self.config, inputs.validate
-        if config.choose == "last" or validate is None:
-            return None
-        every = min(max(1, round(config.every * steps_a_pass)), -(-steps // (2 * config.patience)))
-        return EarlyStopping(lambda: validate(config.validation_users), every, config.patience)
-
-    def _warn_of_few_passes(self, passes: float, context: RunContext) -> None:
-        if passes < FEW_PASSES and context.world.rank == 0:
+        config, network = self.config, self.model.network
+        stopping, validate = None, inputs.validate
+        if config.choose == "validation" and validate is not None:
+            # often enough that `patience` can end a stage at its half
+            every = min(max(1, round(config.every * steps_a_pass)), -(-steps // (2 * config.patience)))
+            stopping = EarlyStopping(lambda: validate(config.validation_users), every, config.patience)
+        if (passes := steps / steps_a_pass) < FEW_PASSES and context.world.rank == 0:
             warn(
                 f"{self.name}: {passes:.1f} passes over the samples at most; with fewer than {FEW_PASSES} a network "
                 "with random initial weights learns little (epochs, item_targets and max_steps set how many)"
             )
-
-    def _training_config(self, steps: int) -> TrainingConfig:
-        config = self.config
-        return TrainingConfig(
+        group = ParameterGroup([*network.parameters(), *others], config.learning_rate, config.weight_decay)
+        network.train()
+        plan = TrainingConfig(
             self.name,
             steps,
             warmup=config.warmup,
@@ -225,32 +204,28 @@ class CodeTraining:
             floor=1.0 if config.schedule == "constant" else 0.0,
             optimiser=config.optimiser,
             clip=config.clip,
-            precision=self.network_model.precision,
+            precision=self.model.precision,
             accumulate=config.accumulate,
             beta2=0.999,
             average=config.average,
         )
+        result = train([group], loss, plan, context, stopping)
+        selected = {"selected_on": "last"} if stopping is None else {"selected_on": "valid", **stopping.record()}
+        counts = {
+            "samples": next_items(inputs.data.sequences),
+            "steps_a_pass": steps_a_pass,
+            "passes": result.steps / steps_a_pass,
+        }
+        return {"training": {**vars(result), **counts, **selected}}
 
-
-class PrefixTraining(CodeTraining):
-    """Of an encoder-decoder: every prefix of a training sequence is encoded for its one next item."""
-
-    def __init__(self, model: EncoderDecoder, config: PrefixTrainingConfig, name: str) -> None:
-        super().__init__(model, config, name)
-        self.model = model
-
-    def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
-        """The field `training`."""
+    def train_prefixes(
+        self, mean: MeanLoss, inputs: RecipeInputs, context: RunContext, users: np.ndarray | None = None,
+        others: Sequence[nn.Parameter] = (),
+    ) -> dict[str, Any]:  # fmt: skip
+        """`train` on all prefixes of the training sequences. `mean(histories, items, step, part)` is the mean loss of
+        the next `items` after `histories`; `users`: as in `Samples`. The processes share the samples of a part."""
         config, data = self.config, inputs.data
-        samples = Samples(
-            data.sequences, data.max_history, config.batch, config.accumulate, context.seed, self.model.users
-        )
-        steps = total_steps(self.passes(data), samples.steps, config.max_steps)
-        return self.train(self._step_loss(samples, inputs, context), samples.steps, inputs, context, steps)
-
-    def _step_loss(self, samples: Samples, inputs: RecipeInputs, context: RunContext) -> Callable[[int, int], Cost]:
-        """The loss of one part of a step, shared among the processes."""
-        trie = inputs.trie.on(context.device)
+        samples = Samples(data.sequences, data.max_history, config.batch, config.accumulate, context.seed, users)
 
         def loss(step: int, part: int) -> Cost:
             histories, items = samples.part(step, part)
@@ -259,19 +234,32 @@ class PrefixTraining(CodeTraining):
             rows = shard_rows if len(shard_rows) else np.zeros(1, np.int64)
 
             def share(counts: Counts) -> torch.Tensor:
-                mean = self._loss([histories[row] for row in rows], items[rows], trie, context.device)
-                return mean * (len(shard_rows) / counts[0])
+                own = mean([histories[row] for row in rows], items[rows], step, part)
+                return own * (len(shard_rows) / counts[0])
 
             return Cost((len(items),), share)
 
-        return loss
+        steps = total_steps(self.passes(data), samples.steps, config.max_steps)
+        return self.train(loss, samples.steps, inputs, context, steps, others)
+
+
+class PrefixTraining(CodeTraining[EncoderDecoder]):
+    """Of an encoder-decoder: every prefix of a training sequence is encoded for its one next item."""
+
+    def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
+        trie = inputs.trie.on(context.device)
+
+        def mean(histories: list[np.ndarray], items: np.ndarray, step: int, part: int) -> torch.Tensor:
+            return self._loss(histories, items, trie, context.device)
+
+        return self.train_prefixes(mean, inputs, context, self.model.users)
 
     def _loss(self, histories: list[np.ndarray], items: np.ndarray, trie: CodeTrie, device: str) -> torch.Tensor:
         """Mean negative log-likelihood a token of the codes of `items`, given `histories`."""
         model, network, rule = self.model, self.model.network, self.config.normalise
         prompts = PromptBatch.of([model.prompt(history) for history in histories], device)
         scores_end = rule == "vocabulary"
-        targets = target_tokens(model.pieces.codes[items], device, end=scores_end)
+        targets = target_tokens(model.prompts.codes[items], device, end=scores_end)
         states = network.states(prompts.ids, prompts.real, targets)
         temperature = self.config.temperature
         if scores_end:
@@ -294,17 +282,12 @@ class PrefixTraining(CodeTraining):
         return torch.stack(losses).mean()
 
 
-class WindowTraining(CodeTraining):
+class WindowTraining(CodeTraining[DecoderOnly]):
     """Of a causal transformer: all next items of a window in one pass. Sequences longer than the history that the
     protocol gives are cut into windows of that length at random places, anew each pass (`batching.Batches`); windows
     share rows (`models/packing.py`). A step has about `batch` next items."""
 
-    def __init__(self, model: DecoderOnly, config: PrefixTrainingConfig, name: str) -> None:
-        super().__init__(model, config, name)
-        self.model = model
-
     def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
-        """The field `training`."""
         config, data = self.config, inputs.data
         stage = StageConfig(
             epochs=self.passes(data),

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from harness.core.artifact_cache import CacheEntry
 from harness.core.seeding import derive_seed
-from harness.generative.config import CODE_ROWS, BackboneConfig, CodeRows, ScoreNormalization, Section
+from harness.generative.config import CODE_ROWS, WEIGHT_AVERAGE, BackboneConfig, CodeRows, ScoreNormalization, Section
 from harness.generative.exporting import ADAPTER
 from harness.generative.item_codes import CodeTable
 from harness.generative.models.backbone import Backbone, backbone_artefacts, load_backbone
@@ -96,13 +96,7 @@ class PrefixTrainingConfig(NetworkTrainingConfig):
     warmup: float = Field(default=0.05, ge=0, le=1, description="share of the steps")
     warmup_steps: int | None = Field(default=None, ge=1, description="number of warm-up steps, instead of a share")
     weight_decay: float = Field(default=0.05, ge=0)
-    average: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        exclude_if=lambda value: value == 0,
-        description="decay a step of a moving average of the weights, which is validated and kept; 0: none",
-    )
+    average: float = WEIGHT_AVERAGE
     normalise: ScoreNormalization = Field(
         default="children",
         description="tokens that a probability is normalised over; children: the children of the prefix in the trie; "
@@ -123,6 +117,7 @@ class SequenceModel:
 
     network: Any
     precision: Precision
+    prompts: Any
 
     def cache_entries(self, context: RunContext) -> tuple[CacheEntry, ...]:
         """The cache entries that `prepare` looks up."""
@@ -141,7 +136,7 @@ class SequenceModel:
 
     def prompt(self, history: np.ndarray) -> list[int]:
         """Token ids of the prompt that asks for the item after `history` (item ids, the oldest first)."""
-        raise NotImplementedError
+        return self.prompts.history(history)
 
     def requests(self, requests: Requests) -> Requests:
         """The requests with what the model reads besides the history."""
@@ -206,9 +201,6 @@ class LanguageModel(SequenceModel):
         if self.config.codes == "centroid":
             self.network.reset_codes(code_directions(index, vectors, self.network.code_in.shape[1], seed))
 
-    def prompt(self, history: np.ndarray) -> list[int]:
-        return self.prompts.history(history)
-
     def parameters(self) -> dict[str, torch.Tensor]:
         """Under the names without an adapter. A frozen vocabulary is left out: it comes with the backbone."""
         frozen = None if self.config.vocabulary == "trained" else self.network.embedding.weight
@@ -227,7 +219,8 @@ class LanguageModel(SequenceModel):
 class RandomNetwork(SequenceModel):
     """Base of the networks without pretrained weights."""
 
-    def __init__(self, precision: PrecisionSetting) -> None:
+    def __init__(self, config: Any, precision: PrecisionSetting) -> None:
+        self.config = config  # of the network
         self._precision: PrecisionSetting = precision
 
     def prepare(self, context: RunContext) -> None:
@@ -237,9 +230,7 @@ class RandomNetwork(SequenceModel):
 class CodeNetwork(RandomNetwork):
     """Base of those over code tokens alone."""
 
-    def __init__(self, config: NetworkConfig, precision: PrecisionSetting) -> None:
-        super().__init__(precision)
-        self.config = config
+    config: NetworkConfig
 
     def initialise(self, index: ItemIndex, vectors: Vectors, seed: int) -> None:
         """With `codes=centroid` the rows of the code tokens are projected means of their items' vectors."""
@@ -251,7 +242,7 @@ class EncoderDecoder(CodeNetwork):
     """A T5 with random initial weights. `user_tokens`: users are hashed to so many tokens in front of the history."""
 
     network: CodeT5
-    pieces: Pieces
+    prompts: Pieces
     users: np.ndarray | None
 
     def __init__(self, config: NetworkConfig, user_tokens: int, precision: PrecisionSetting) -> None:
@@ -259,14 +250,11 @@ class EncoderDecoder(CodeNetwork):
         self.user_tokens = user_tokens
 
     def build(self, table: CodeTable, data: TrainingData, context: RunContext) -> None:
-        self.pieces = Pieces(table, self.user_tokens, separator=self.config.separator)
+        self.prompts = Pieces(table, self.user_tokens, separator=self.config.separator)
         self.users = data.n_items + hash_users(data, self.user_tokens) if self.user_tokens else None
         torch.manual_seed(derive_seed(context.seed, "tiger", "weights"))
         shape = T5Shape(**self.config.model_dump(exclude={"kind", "separator", "codes"}))
-        self.network = CodeT5(table.sizes, shape, extra=self.pieces.extra)
-
-    def prompt(self, history: np.ndarray) -> list[int]:
-        return self.pieces.prompt(history)
+        self.network = CodeT5(table.sizes, shape, extra=self.prompts.extra)
 
     def requests(self, requests: Requests) -> Requests:
         return with_users(requests, self.users)
@@ -285,6 +273,3 @@ class DecoderOnly(CodeNetwork):
         self.network = CodeDecoder(table.sizes, shape)
         self.prompts = CodePrompts(table.flat + self.network.vocabulary, (START,))
         can_pack(self.network)
-
-    def prompt(self, history: np.ndarray) -> list[int]:
-        return self.prompts.history(history)

@@ -14,7 +14,7 @@ from baselines.lcrec import TASKS, MiniOneRec, MiniOneRecConfig
 from harness.data.dataset import Dataset
 from harness.errors import InputError
 from harness.experiments.grid import read_grid
-from harness.generative.tasks.batching import Tasks
+from harness.generative.tasks.batching import instruction_batches
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.item_texts import task_texts
 from harness.generative.tasks.prompts import Prompts
@@ -61,7 +61,7 @@ def test_more_than_half_of_the_samples_have_text(profile: str, tmp_path: Path) -
     pools = InstructionDataset(Prompts(toy_models.backbone(tmp_path), table), texts, config.tasks, 1)
     targets = int((data.sequences.lengths - 1).sum())
     stage = config.tuning.model_copy(update={"targets": 8, "rows": 8, "epochs": 60.0, "max_steps": None})
-    batches = Tasks.every(data.sequences, pools, stage, config.tasks, (1, "alignment")).batches
+    batches = instruction_batches(data.sequences, pools, stage, config.tasks, (1, "alignment"))
     samples = [batches.task(step) for step in range(batches.steps)]
     share = {task: samples.count(task) / len(samples) for task in set(samples)}
     assert share["fusionseqrec"] == pytest.approx(share["seqrec"], rel=0.15)

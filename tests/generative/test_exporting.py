@@ -17,7 +17,7 @@ from harness.errors import InputError
 from harness.generative.exporting import ADAPTER, PAGE, export
 from harness.generative.models.backbone import Backbone, load_backbone
 from harness.generative.models.decoder_lm import CodeLM, code_tokenizer
-from harness.generative.models.lora import AdapterShape, attach
+from harness.generative.models.lora import attach
 from harness.generative.tasks.prompts import Prompts
 from tests import toys
 from tests.eager.test_method import changed
@@ -32,7 +32,7 @@ def tuned(kind: str, folder: Path) -> tuple[CodeLM, Backbone]:
     backbone = load_backbone(str(folder / kind), None, "pretrained", toy_models.context(folder))
     torch.manual_seed(1)
     model = CodeLM(backbone, CODES.sizes).eval()
-    local = attach(model.body, AdapterShape(3, 6, 0.0), 1)
+    local = attach(model.body, rank=3, alpha=6, dropout=0.0, seed=1)
     with torch.no_grad():
         model.scale.mul_(3)
         for parameter in local:

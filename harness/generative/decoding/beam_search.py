@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from harness.generative.config import ScoreNormalization
+from harness.generative.models.decoder_lm import CodeLM
+from harness.generative.models.encoder_decoder import CodeT5
 from harness.generative.models.precision import to_float64
 from harness.generative.models.readers import PromptBatch, Reader
 from harness.generative.trie import Children, CodeTrie
@@ -30,26 +30,14 @@ TOKENS = 1024  # exhaustive search: tokens of all users in one pass (approximate
 MIN_BLOCK, MAX_BLOCK = 64, 128  # exhaustive search: codes of a block; small blocks recompute more prefixes
 
 
-class CodeScorer(Protocol):
-    """Logits that the search needs from a model, such as `CodeLM` and `CodeT5`."""
-
-    vocabulary: int
-    eos: int
-    sizes: tuple[int, ...]
-    offsets: list[int]
-
-    def level_logits(self, states: torch.Tensor, level: int) -> torch.Tensor: ...
-
-    def eos_logits(self, states: torch.Tensor) -> torch.Tensor: ...
-
-    def vocabulary_logsumexp(self, states: torch.Tensor) -> torch.Tensor: ...
+Decodable = CodeLM | CodeT5  # models that generate item codes
 
 
 @dataclass(frozen=True)
 class Search:
     """A model, its item codes and their score."""
 
-    model: CodeScorer
+    model: Decodable
     trie: CodeTrie
     reader: Reader
     normalise: ScoreNormalization = "level"
@@ -145,18 +133,12 @@ def _extend(
     depth); as many users at once as memory allows."""
     widest = int(search.trie.fan(level, live.nodes).sum(dim=1).max())
     users = max(1, ENTRIES // max(widest, states.shape[1] * search.model.sizes[level]))
-    parts = [
-        _extend_some(search, _Beams(nodes, scores, token, keys), tensor, beams, level, mask)
-        for nodes, scores, token, keys, tensor, mask in zip(
-            live.nodes.split(users),
-            live.scores.split(users),
-            live.token.split(users),
-            repeat(None) if live.keys is None else live.keys.split(users),
-            states.split(users),
-            repeat(None) if covered is None else covered.split(users),
-            strict=False,
-        )
-    ]
+    parts = []
+    for begin in range(0, len(states), users):
+        rows = slice(begin, begin + users)
+        keys, mask = (None if part is None else part[rows] for part in (live.keys, covered))
+        some = _Beams(live.nodes[rows], live.scores[rows], live.token[rows], keys)
+        parts.append(_extend_some(search, some, states[rows], beams, level, mask))
     longest = max(part.nodes.shape[1] for part in parts)
     sampled = () if live.keys is None else (("keys", MINUS),)
     for name, filler in (("nodes", 0), ("scores", MINUS), ("token", 0), *sampled):

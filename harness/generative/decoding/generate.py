@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from harness.core.hashing import fingerprint
 from harness.errors import InputError, InvalidPredictions
 from harness.generative.config import ScoreNormalization
-from harness.generative.decoding.beam_search import MAX_BLOCK, CodeScorer, Search, beam_search, rank_all
+from harness.generative.decoding.beam_search import MAX_BLOCK, Decodable, Search, beam_search, rank_all
 from harness.generative.models.precision import Precision, autocast
-from harness.generative.models.readers import PromptBatch, Reader
+from harness.generative.models.readers import PromptBatch
 from harness.generative.training.checkpoint import PartialResults, state_digest
 from harness.generative.trie import CodeTrie
 from harness.protocol.context import SINGLE_PROCESS, ProcessGroup, RunContext, shard
@@ -38,21 +37,6 @@ SMALLEST = ("batch", "shared_tokens")
 EXHAUSTIVE_USERS = 8  # batch size of exhaustive search, which bounds the key-value cache
 Beams = int | Literal["all"]
 Prompt = Callable[[np.ndarray], list[int]]
-
-
-class Decodable(CodeScorer, Protocol):
-    """A model that generates ranked lists: `CodeLM`, `CodeT5`."""
-
-    @property
-    def limit(self) -> int:
-        """Maximal length of a prompt with its response, in tokens."""
-        ...
-
-    def reader(self, lead: Sequence[int], longest: int, room: int) -> Reader:
-        """A reader for prompts of at most `longest` tokens that begin with `lead`, with `room` tokens after each."""
-        ...
-
-    def eval(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -179,7 +163,7 @@ def _shards(
         return PartialResults(None)
     tokens = np.array([token for ids in prompts for token in ids], np.int64)
     pair = (requests.cases, np.array([len(ids) for ids in prompts], np.int64), tokens)
-    model_state = [state_digest(cast(nn.Module, search.model)), search.trie.fingerprint]
+    model_state = [state_digest(search.model), search.trie.fingerprint]
     if decoding.filter_viewed:
         model_state += ["without viewed", requests.histories.values]
     mark = fingerprint(*pair, k, decoding.beams, decoding.normalise, decoding.precision, *model_state)
@@ -265,8 +249,10 @@ def _in_batches(
         batch = rows[: sum(near)]
         try:
             pair = ranked(batch)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if len(batch) == 1 or not _is_out_of_memory(error):
+        except RuntimeError as error:
+            # CUDA's own error, or the message of the CPU's allocator
+            is_out_of_memory = isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+            if len(batch) == 1 or not is_out_of_memory:
                 raise
             report.batch = len(batch) // 2
             if torch.cuda.is_available():
@@ -275,11 +261,6 @@ def _in_batches(
         report.users_scored += len(batch)
         rows = rows[len(batch) :]
         yield batch, pair
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """True for CUDA's own error, and for the message of the CPU's allocator."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _check(predictions: Predictions, trie: CodeTrie, report: DecodeReport, viewed: Requests | None) -> None:
@@ -307,18 +288,13 @@ def _recommend_together(
 ) -> tuple[Predictions, DecodeReport]:
     world = context.world
     own_requests = requests.take(shard(world, len(requests)))
-    own_context = replace(context, world=SINGLE_PROCESS, checkpoint=_folder(context, decoding))
+    # partial results are in the main process's folder, if it exists on this machine
+    shared = world.broadcast_object(str(context.checkpoint) if context.checkpoint and decoding.resume else None)
+    folder = Path(shared) if shared is not None and Path(shared).is_dir() else None
+    own_context = replace(context, world=SINGLE_PROCESS, checkpoint=folder)
     ranked, report = _recommend_alone(ranker, own_requests, k, decoding, own_context)
     items, scores = (_in_order(world, rows, len(requests)) for rows in (ranked.items, ranked.scores))
     return Predictions(requests.cases, items, scores), _reduced(world, report)
-
-
-def _folder(context: RunContext, decoding: Decoding) -> Path | None:
-    """Folder of this process's partial results: the main process's, if it exists on this machine."""
-    message = context.world.broadcast_object(
-        None if context.checkpoint is None or not decoding.resume else str(context.checkpoint)
-    )
-    return Path(message) if message is not None and Path(message).is_dir() else None
 
 
 def _in_order(world: ProcessGroup, rows: np.ndarray, total: int) -> np.ndarray:

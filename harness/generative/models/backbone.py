@@ -157,6 +157,7 @@ def load_backbone(
     Raises `InputError` if the model is not found or is not a decoder-only model.
     """
     import torch
+    from transformers import AutoTokenizer
 
     quieten()
     dtype = torch.float32 if storage == "float32" else torch.bfloat16
@@ -167,13 +168,13 @@ def load_backbone(
         _check_folder(name)
     folder = str(_embedded_folder(context)) if name in (EMBEDDED, RANDOM_LLAMA) else name
     try:
-        tokenizer = _tokenizer(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **remote_code_options())
         if name == RANDOM_LLAMA:
-            model = init_random(llama_shape(width, layers, len(tokenizer)), context.seed, dtype)
-        elif weights == "random":
-            model = init_random(_cut(_read_shape(folder), name, layers), context.seed, dtype)
+            shape = llama_shape(width, layers, len(tokenizer))
         else:
-            model = _read_weights(folder, _cut(_read_shape(folder), name, layers), dtype)
+            shape = _cut(_read_shape(folder), name, layers)
+        is_random = name == RANDOM_LLAMA or weights == "random"
+        model = init_random(shape, context.seed, dtype) if is_random else _read_weights(folder, shape, dtype)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # transformers raises many types for an invalid folder
@@ -192,25 +193,22 @@ def blank_backbone(name: str, layers: int | None, width: int | None = None) -> P
 
     quieten()
     names = json.loads(files("harness.generative.models").joinpath("shapes.json").read_text("utf-8"))
-    if name == TINY:
-        shape = tiny_shape(layers, len(byte_tokenizer()))
-    elif name == RANDOM_LLAMA:
-        shape = llama_shape(width, layers, names[EMBEDDED]["vocab_size"])
-    else:
-        try:
+    try:
+        if name == TINY:
+            shape = tiny_shape(layers, len(byte_tokenizer()))
+        elif name == RANDOM_LLAMA:
+            shape = llama_shape(width, layers, names[EMBEDDED]["vocab_size"])
+        else:
             shape = AutoConfig.for_model(**names[name]) if name in names else _read_shape(name)
             shape = _cut(shape, name, layers)
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:  # as in `load_backbone`
-            hint = "give a local folder, or a name that this machine can download"
-            message = f"the shape of the backbone {name!r} cannot be read: {loader_error(str(error))}"
-            raise InputError(message, hint=hint) from error
-    try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(shape)
-    except Exception as error:  # as above
-        raise InputError(f"the shape of the backbone {name!r} cannot be read: {loader_error(str(error))}") from error
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # as in `load_backbone`
+        hint = "give a local folder, or a name that this machine can download"
+        message = f"the shape of the backbone {name!r} cannot be read: {loader_error(str(error))}"
+        raise InputError(message, hint=hint) from error
 
 
 def _read_shape(folder: str) -> PretrainedConfig:
@@ -282,23 +280,13 @@ def text_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return tuple(ids[:begin])
 
 
-def _tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, **remote_code_options())
-
-
 def backbone_artefacts(name: str, context: RunContext) -> tuple[CacheEntry, ...]:
     """Cache entry of the unpacked weights that `load_backbone` would read; none for other backbones."""
     if name not in (EMBEDDED, RANDOM_LLAMA):
         return ()
     source = _packed()
-    parts = {
-        "method": "backbone/2",
-        "source": source.name,
-        "weights": sha256_of(source),
-        "packages": {package: version(package) for package in ("gguf", "transformers")},
-    }
+    packages = {package: version(package) for package in ("gguf", "transformers")}
+    parts = {"method": "backbone/2", "source": source.name, "weights": sha256_of(source), "packages": packages}
     key = Key("unpacked backbone", parts)
     return (CacheEntry(key, context.cache / "backbones" / f"{EMBEDDED}-{key.digest}.json"),)
 

@@ -2,14 +2,11 @@
 
 Code embeddings are parameters of their own, so that training them does not change or read the other embeddings. Ids:
 0..vocabulary-1 are the backbone's tokens, vocabulary + flat number (`CodeTable.flat`) the code tokens: the ids that the
-tokenizer gives them when they are added in this order. Prompts and search insert code tokens by id. The tokenizer
-matters for exported models, so that a backbone is rejected if its tokenizer splits, changes or already has a code
-token; this is tested on the tokens and not by the tokenizer's name.
+tokenizer gives them when they are added in this order. Prompts and search insert code tokens by id; the tokenizer
+matters for exported models.
 
-`CodeDecoder`: a causal transformer over item codes alone, with random initial weights.
-
-Blocks with pre-normalisation by RMSNorm, rotary positions and gated feed-forward layers, as in Llama (Touvron et al.,
-arXiv 2302.13971). Ids: 0 starts a sequence, 1 ends one, then 2 + flat code number.
+`CodeDecoder`: a causal transformer over item codes alone, a Llama (Touvron et al., arXiv 2302.13971) with random
+initial weights. Ids: 0 starts a sequence, 1 ends one, then 2 + flat code number.
 """
 
 from __future__ import annotations
@@ -42,6 +39,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 START, EOS = 0, 1
+UNLIMITED = 1 << 20  # tokens of a prompt with its code: positions are rotary and know no limit of their own
 
 
 class CodeLM(nn.Module):
@@ -216,8 +214,8 @@ def _refused(backbone: Backbone, reason: str) -> InputError:
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """`inner`: width of the feed-forward layers. `dropout`: on embeddings, residual branches and last states, as in T5.
-    `context`: the longest prompt with its code; positions are rotary and know no limit of their own."""
+    """`inner`: width of the feed-forward layers. `dropout`: on embeddings, residual branches and last states, as in
+    T5."""
 
     layers: int = 2
     width: int = 256
@@ -225,7 +223,6 @@ class DecoderShape:
     head_width: int = 32
     inner: int = 512
     dropout: float = 0.3
-    context: int = 1 << 20
 
 
 class CodeDecoder(CodeLM):
@@ -233,8 +230,7 @@ class CodeDecoder(CodeLM):
     tokens: its entries have unit variance, logits are `scale · ⟨state, row⟩` with a learned scale that begins at
     width^-½. Seed torch before: the weights are drawn here."""
 
-    def __init__(self, sizes: Sequence[int], shape: DecoderShape | None = None) -> None:
-        shape = shape or DecoderShape()
+    def __init__(self, sizes: Sequence[int], shape: DecoderShape) -> None:
         config = LlamaConfig(
             vocab_size=2,
             hidden_size=shape.width,
@@ -243,7 +239,7 @@ class CodeDecoder(CodeLM):
             num_attention_heads=shape.heads,
             num_key_value_heads=shape.heads,
             head_dim=shape.head_width,
-            max_position_embeddings=shape.context,
+            max_position_embeddings=UNLIMITED,
             bos_token_id=START,
             eos_token_id=EOS,
             pad_token_id=None,

@@ -65,7 +65,7 @@ class ShardedBlocks:
         mesh = init_device_mesh(torch.device(device).type, (world.size,))
         for parent, name, block in list(_blocks(body)):
             world.broadcast([parameter.detach() for parameter in block.parameters()])  # equal weights before sharding
-            self._cut.append((parent, name, _bare(block)))
+            self._cut.append((parent, name, copy.deepcopy(block).to("meta")))
             sharded: Any = fully_shard(block, mesh=mesh, reshard_after_forward=world.sharding.reshard)
             sharded.set_gradient_divide_factor(1.0)  # losses are shares of one mean: gradients are summed
             sharded.set_force_sum_reduction_for_comms(True)
@@ -105,11 +105,6 @@ def _blocks(body: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
         for name, child in parent.named_children():
             if type(child).__name__ in kinds:
                 yield parent, name, child
-
-
-def _bare(block: nn.Module) -> nn.Module:
-    """A copy of a block on the meta device."""
-    return copy.deepcopy(block).to("meta")
 
 
 BUCKET = 1 << 25  # gradient elements in one all-reduce, which bounds the memory of their copies

@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5LayerFF
 
 from harness.generative.models.heads import SampledRows, products
-from harness.generative.models.readers import BeamTree, PreallocatedKVCache, PromptBatch, Reader
+from harness.generative.models.readers import BeamTree, PreallocatedKVCache, PromptBatch, Reader, additive_mask
 
 PAD, EOS = 0, 1
 
@@ -28,8 +28,7 @@ PAD, EOS = 0, 1
 @dataclass(frozen=True)
 class T5Shape:
     """Defaults as in TIGER (Rajput et al., NeurIPS 2023). `encoder_layers`: None for as many as the decoder has.
-    `tied`: the output layer is the input embedding. `inner_layers`: hidden layers of a feed-forward layer. `context`:
-    maximal length of a prompt with its code; T5 has relative positions and thus no limit."""
+    `tied`: the output layer is the input embedding. `inner_layers`: hidden layers of a feed-forward layer."""
 
     layers: int = 4
     width: int = 128
@@ -39,7 +38,6 @@ class T5Shape:
     dropout: float = 0.1
     tied: bool = True
     inner_layers: int = 1
-    context: int = 1 << 20
     encoder_layers: int | None = None
 
 
@@ -49,7 +47,8 @@ class CodeT5(nn.Module):
     def __init__(self, sizes: Sequence[int], shape: T5Shape | None = None, extra: int = 0) -> None:
         super().__init__()
         shape = shape or T5Shape()
-        self.vocabulary, self.eos, self.limit = 2 + extra, EOS, shape.context
+        self.vocabulary, self.eos = 2 + extra, EOS
+        self.limit = 1 << 20  # tokens of a prompt with its code: positions are relative and know no limit
         self.sizes = tuple(sizes)
         self.offsets = [sum(self.sizes[:level]) for level in range(len(self.sizes) + 1)]
         config = T5Config(
@@ -173,7 +172,7 @@ class T5Reader:
         states = self._decoder.embed_tokens(tokens)
         keys = functional.pad(self._tree.depth + 1, (1, 0))
         bias = self._bias(keys[:, None] - depth[..., None])
-        mask, cross_mask = _additive(visible[:, None], states.dtype), _additive(self._real, states.dtype)
+        mask, cross_mask = (additive_mask(part, states.dtype) for part in (visible[:, None], self._real))
         cross_bias = None
         for block in self._decoder.block:
             states, bias, cross_bias = block(
@@ -191,7 +190,3 @@ class T5Reader:
             max_distance=attention.relative_attention_max_distance,
         )
         return attention.relative_attention_bias(buckets).permute(0, 3, 1, 2)
-
-
-def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)

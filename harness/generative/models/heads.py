@@ -148,16 +148,13 @@ def head_of(model: Any, name: str) -> tuple[torch.Tensor, Head]:
     model.eval()
     try:
         ids = torch.arange(2, 2 + TOKENS)[None] * 7 % len(rows.weight)
-        head, count = _checked(model, ids, output)
+        return output.weight.detach().clone(), _checked(model, name, ids, output)
     except InputError:
         raise
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, KeyError, NotImplementedError) as error:
         raise _refused(name, f"it does not read embeddings ({type(error).__name__}: {error})") from error
     finally:
         model.train(training)
-    if head is None:
-        raise _refused(name, f"the computed logits differ from the model's by {count:.2g} of the largest")
-    return output.weight.detach().clone(), head
 
 
 def embedding_scale(rows: nn.Embedding) -> float:
@@ -184,8 +181,8 @@ def final_norm_size(body: nn.Module) -> float:
     return 1.0
 
 
-def _checked(model: Any, ids: torch.Tensor, output: nn.Linear) -> tuple[Head | None, float]:
-    """The first candidate head whose logits equal the model's, and its error; else None and the smallest error."""
+def _checked(model: Any, name: str, ids: torch.Tensor, output: nn.Linear) -> Head:
+    """The first candidate head whose logits equal the model's."""
     rows = model.get_input_embeddings()
     embedded = functional.embedding(ids, rows.weight) * embedding_scale(rows)
     states = model.base_model(inputs_embeds=embedded.to(rows.weight.dtype), use_cache=False).last_hidden_state
@@ -193,11 +190,12 @@ def _checked(model: Any, ids: torch.Tensor, output: nn.Linear) -> tuple[Head | N
     values = [(states * factor, _own(model, ids, factor)) for factor in (1.0, RANGE / largest)]
     allowed, closest = TOLERANCE.get(states.dtype, COARSE), float("inf")
     for head in _possible(model.config, output.bias):
-        off = max(_distance(head.logits(at, output.weight), logits) for at, logits in values)
+        errors = [(head.logits(at, output.weight) - logits, logits) for at, logits in values]
+        off = max(float(error.abs().max() / logits.abs().max().clamp(min=1e-6)) for error, logits in errors)
         if off <= allowed:
-            return head, off
+            return head
         closest = min(closest, off)
-    return None, closest
+    raise _refused(name, f"the computed logits differ from the model's by {closest:.2g} of the largest")
 
 
 def _own(model: Any, ids: torch.Tensor, factor: float) -> torch.Tensor:
@@ -223,10 +221,6 @@ def _possible(config: Any, bias: torch.Tensor | None) -> Iterator[Head]:
             yield Head(scale, cap, None if bias is None else bias.detach().float().clone())
 
 
-def _distance(logits: torch.Tensor, reference: torch.Tensor) -> float:
-    return float((logits - reference).abs().max() / reference.abs().max().clamp(min=1e-6))
-
-
 def _refused(name: str, reason: str) -> InputError:
     return InputError(
         f"the backbone {name!r} is not supported: {reason}",
@@ -244,15 +238,15 @@ def text_logsumexp(states: torch.Tensor, head: torch.Tensor, shape: Head = PLAIN
     if shape.linear and not shape.plain:
         flat, shape = flat * shape.scale, PLAIN
     if not shape.linear or (head.requires_grad and torch.is_grad_enabled()):
-        parts = [checkpoint(_summed, part, head, shape, use_reentrant=False) for part in flat.split(CHUNK)]
+
+        def total(part: torch.Tensor) -> torch.Tensor:
+            return shape.logits(part, head).logsumexp(dim=-1)
+
+        parts = [checkpoint(total, part, use_reentrant=False) for part in flat.split(CHUNK)]
         summed = torch.cat(cast(list[torch.Tensor], parts))
     else:
         summed = _Normaliser.apply(flat, head.to(kind))
     return summed.reshape(states.shape[:-1])
-
-
-def _summed(states: torch.Tensor, head: torch.Tensor, shape: Head) -> torch.Tensor:
-    return shape.logits(states, head).logsumexp(dim=-1)
 
 
 class _Normaliser(torch.autograd.Function):

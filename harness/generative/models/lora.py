@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,22 +24,14 @@ PREFIX = "base_model.model."  # of parameter names in files of `PeftModel.from_p
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 
 
-@dataclass(frozen=True)
-class AdapterShape:
-    """Rank, alpha (numerator of the scale), dropout on the adapter's input."""
-
-    rank: int
-    alpha: float
-    dropout: float
-
-
-def attach(body: nn.Module, shape: AdapterShape, seed: int) -> list[nn.Parameter]:
-    """Attaches a new adapter to `body` and freezes all other parameters. Returns the adapter's parameters, float32."""
+def attach(body: nn.Module, *, rank: int, alpha: float, dropout: float, seed: int) -> list[nn.Parameter]:
+    """Attaches a new adapter to `body`, with `dropout` on its input, and freezes all other parameters. Returns the
+    adapter's parameters, float32."""
     from peft import LoraConfig
 
     torch.manual_seed(seed)
-    alpha = cast(int, shape.alpha)  # peft accepts any number
-    return _inject(body, LoraConfig(r=shape.rank, lora_alpha=alpha, lora_dropout=shape.dropout, **_everywhere()))
+    settings: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}  # peft accepts any alpha
+    return _inject(body, LoraConfig(**settings, target_modules="all-linear", bias="none"))
 
 
 def merge(body: nn.Module) -> None:
@@ -99,10 +90,6 @@ def load_adapter(body: nn.Module, folder: Path) -> None:
 def _within(body: nn.Module) -> str:
     """Prefix of the backbone's parameter names in its causal LM: `model.`, in GPT-2 `transformer.`."""
     return f"{prefix}." if (prefix := getattr(body, "base_model_prefix", "")) else ""
-
-
-def _everywhere() -> dict[str, Any]:
-    return {"target_modules": "all-linear", "bias": "none"}
 
 
 def _inject(body: nn.Module, config: LoraConfig) -> list[nn.Parameter]:

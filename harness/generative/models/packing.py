@@ -21,7 +21,7 @@ from transformers import DynamicCache
 
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.distributed import any_sharded
-from harness.generative.models.readers import attention_window, can_share
+from harness.generative.models.readers import PromptBatch, additive_mask, attention_window, can_share
 
 WIDER = (1.0, 1.5, 2.0, 3.0)  # candidate row widths, relative to the longest sequence
 WIDTHS, CELLS = 16, 64  # multiples of `PackLayout.rounded`
@@ -144,10 +144,8 @@ def read_packed(
 def read_padded(model: CodeLM, sequences: Sequence[np.ndarray]) -> PackedStates:
     """The reference: one row a sequence, padded on the right, where causal attention ignores it."""
     lengths = np.array([len(sequence) for sequence in sequences])
-    ids = np.zeros((len(sequences), int(lengths.max())), np.int64)
-    real = np.arange(ids.shape[1]) < lengths[:, None]
-    ids[real] = np.concatenate(sequences)
-    states = model.states(torch.from_numpy(ids).to(model.code_in.device))
+    states = model.states(PromptBatch.of(sequences, model.code_in.device).ids)
+    real = np.arange(states.shape[1]) < lengths[:, None]
     return PackedStates(states, np.cumsum(lengths) - lengths, np.flatnonzero(real))
 
 
@@ -203,33 +201,13 @@ def _shared(model: CodeLM, lead: Sequence[int], rows: int) -> DynamicCache:
     return cache
 
 
-def _mask(model: CodeLM, owner: torch.Tensor, shared: int, branch: torch.Tensor | None = None) -> Any:
+def _mask(model: CodeLM, owner: torch.Tensor, shared: int, branch: torch.Tensor | None = None) -> torch.Tensor:
     """(rows, 1, width, shared + width): a token attends to the shared prefix and to the previous tokens of its
-    sequence, those of other branches left out.
-
-    A block mask for FlexAttention, else a dense mask.
-    """
+    sequence, those of other branches left out."""
     rows, width = owner.shape
-    kind = getattr(model.body.config, "_attn_implementation", "sdpa")
-    if kind == "flex_attention":
-        return _block_mask(owner, shared, torch.zeros_like(owner) if branch is None else branch)
     seen_mask = (owner[:, :, None] == owner[:, None, :]).tril()
     if branch is not None:
         seen_mask &= (branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])
     seen_mask = torch.cat([seen_mask.new_ones(rows, width, shared), seen_mask], dim=-1)[:, None]
-    if kind != "eager":
-        return seen_mask
-    value = torch.finfo(model.code_in.dtype).min
-    return torch.zeros_like(seen_mask, dtype=model.code_in.dtype).masked_fill(~seen_mask, value)
-
-
-def _block_mask(owner: torch.Tensor, shared: int, branch: torch.Tensor) -> Any:
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    def seen(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        position, place = key - shared, (key - shared).clamp(min=0)
-        near = (branch[row, place] == 0) | (branch[row, query] == branch[row, place])
-        return (position < 0) | ((position <= query) & (owner[row, query] == owner[row, place]) & near)
-
-    rows, width = owner.shape
-    return create_block_mask(seen, rows, None, width, shared + width, device=str(owner.device))
+    is_eager = getattr(model.body.config, "_attn_implementation", "sdpa") == "eager"
+    return additive_mask(seen_mask, model.code_in.dtype) if is_eager else seen_mask

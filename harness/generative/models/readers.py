@@ -18,11 +18,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-WINDOWS = (
-    "sliding_window",
-    "attention_chunk_size",
-    "window_size",
-)  # settings of a configuration: tokens that a layer attends to
+# Settings of a configuration: tokens that a layer attends to.
+WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 
 
@@ -106,7 +103,10 @@ class PromptBatch:
 
     @classmethod
     def of(
-        cls, prompts: Sequence[Sequence[int]], device: str | torch.device, side: Literal["left", "right"] = "right"
+        cls,
+        prompts: Sequence[Sequence[int] | np.ndarray],
+        device: str | torch.device,
+        side: Literal["left", "right"] = "right",
     ) -> PromptBatch:
         """Pads prompts on one side; states depend neither on the side nor on the amount of padding."""
         longest = max(len(prompt) for prompt in prompts)
@@ -218,11 +218,15 @@ class SharedReader:
 
     def _states(self, ids: torch.Tensor, visible: torch.Tensor | None, positions: torch.Tensor) -> torch.Tensor:
         if visible is not None and not self._bool:
-            dtype = self._model.code_in.dtype
-            visible = torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+            visible = additive_mask(visible, self._model.code_in.dtype)
         return self._model.states(
             ids, attention_mask=visible, position_ids=positions, past_key_values=self._cache, use_cache=True
         )
+
+
+def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What attention adds to its scores: 0 where `visible` (bool, any shape), else the least number of `dtype`."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
 
 
 class PlainReader:

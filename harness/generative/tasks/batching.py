@@ -12,7 +12,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -37,8 +37,9 @@ FIRST = 2  # first id after padding and end
 class Batches:
     """The order of steps and samples of one stage. A step samples its task in proportion to `weights`. `steps`: number
     of steps for `stage.epochs` passes over all sequence targets, limited by `stage.item_targets` and `stage.max_steps`;
-    `steps_a_pass`: steps of all tasks in one such pass. `sizes`: number of samples of each text task, which has
-    shuffled passes of its own. `augmentation` changes windows anew each pass."""
+    `steps_a_pass`: steps of all tasks in one such pass. `pools`: the samples of the text tasks, each of which has
+    shuffled passes of its own. `stream`: the seed and the name of the stage. `augmentation` changes windows anew each
+    pass."""
 
     def __init__(
         self,
@@ -47,23 +48,27 @@ class Batches:
         stage: StageConfig,
         weights: Mapping[Task, float],
         stream: tuple[int, str],
-        sizes: Mapping[Task, int] | None = None,
+        pools: InstructionDataset | None = None,
         augmentation: Augmentation | None = None,
     ) -> None:
-        self._sequences, self._window, self._targets = sequences, window, max(1, stage.targets // stage.accumulate)
-        self._seed, self._name = stream
+        self._sequences, self._targets = sequences, max(1, stage.targets // stage.accumulate)
+        self._stream = stream
         self._augmentation = augmentation
         self._parts, self._rows = stage.accumulate, max(1, stage.rows // stage.accumulate)
-        self._sizes = dict(sizes or {})
-        self._pass = lru_cache(maxsize=2)(self._make_pass)
+        self._pools, self._sizes = pools, {} if pools is None else pools.sizes
+        self._pass = lru_cache(maxsize=2)(
+            lambda turn: Pass.drawn(sequences, window, self._targets, generator(*stream, "pass", turn))
+        )
         self._ends = [len(self._pass(0))]  # cumulative number of batches, one entry for each pass built
-        self._order = lru_cache(maxsize=2 * len(weights))(self._make_order)
+        self._order = lru_cache(maxsize=2 * len(weights))(
+            lambda task, turn: generator(*stream, task, turn).permutation(self._sizes[task])
+        )
         self._names = list(weights)
         chances = np.array(list(weights.values())) / sum(weights.values())
         self.steps_a_pass = self._ends[0] / self._parts / chances[self._names.index("seqrec")]
         expected = allowed_passes(sequences, stage.epochs, stage.item_targets) * self.steps_a_pass
         self.steps = min(max(1, round(expected)), stage.max_steps or round(expected) + 1)
-        self._draws = generator(self._seed, self._name, "tasks").choice(len(chances), self.steps, p=chances)
+        self._draws = generator(*stream, "tasks").choice(len(chances), self.steps, p=chances)
         self._before = np.stack([np.cumsum(self._draws == i) - (self._draws == i) for i in range(len(chances))])
 
     def task(self, step: int) -> Task:
@@ -82,7 +87,7 @@ class Batches:
         windows = self._pass(turn)[number - (self._ends[turn - 1] if turn else 0)]
         if self._augmentation is None:
             return windows
-        rng = generator(self._seed, self._name, "augment", number)
+        rng = generator(*self._stream, "augment", number)
         return [self._augmentation(window, rng) for window in windows]
 
     def numbers(self, step: int, part: int = 0) -> np.ndarray:
@@ -96,16 +101,16 @@ class Batches:
             numbers = np.concatenate([numbers, self._order(task, turn + 1)[: rows - len(numbers)]])
         return numbers
 
+    def samples(self, step: int, part: int, templates: int) -> list[Sample]:
+        """The samples of one part of a text step, each in a random one of the first `templates` templates."""
+        assert self._pools is not None
+        numbers = self.numbers(step, part)
+        chosen = generator(*self._stream, "templates", step, part).integers(templates, size=len(numbers))
+        return self._pools.samples(self.task(step), numbers, chosen)
+
     def _number(self, step: int, part: int) -> int:
         """Number of earlier parts of this task."""
         return int(self._before[self._draws[step], step]) * self._parts + part
-
-    def _make_order(self, task: Task, turn: int) -> np.ndarray:
-        return generator(self._seed, self._name, task, turn).permutation(self._sizes[task])
-
-    def _make_pass(self, turn: int) -> Pass:
-        rng = generator(self._seed, self._name, "pass", turn)
-        return Pass.drawn(self._sequences, self._window, self._targets, rng)
 
 
 def next_items(sequences: RaggedArray) -> int:
@@ -218,50 +223,18 @@ def subsample(sequences: RaggedArray, targets: int | None, rng: np.random.Genera
     return RaggedArray.of(values)
 
 
-class Tasks:
-    """The samples of one stage, a function of the seed and the step number.
-
-    `batches` has the task of a step and the windows of seqrec steps, `samples` the samples of the other tasks. Each
-    sample uses a random one of the first `templates` templates. `stream`: the seed and the name of the stage.
-    """
-
-    def __init__(
-        self, batches: Batches, pools: InstructionDataset | None, templates: int, stream: tuple[int, str]
-    ) -> None:
-        self.batches = batches
-        self._pools, self._templates, self._stream = pools, templates, stream
-
-    @classmethod
-    def every(
-        cls,
-        sequences: RaggedArray,
-        pools: InstructionDataset,
-        stage: StageConfig,
-        config: TasksConfig,
-        stream: tuple[int, str],
-        augmentation: Augmentation | None = None,
-    ) -> Tasks:
-        """Stage 1: sequential recommendation within its cap, and all text tasks that have samples."""
-        capped = subsample(sequences, config.caps.seqrec, generator(stream[0], "cap", "seqrec"))
-        weights = pools.weights(stage, next_items(capped))
-        batches = Batches(capped, config.window, stage, weights, stream, pools.sizes, augmentation)
-        return cls(batches, pools, config.templates, stream)
-
-    @classmethod
-    def sequential(
-        cls, sequences: RaggedArray, stage: StageConfig, config: TasksConfig, stream: tuple[int, str]
-    ) -> Tasks:
-        """Sequential recommendation only, without a cap."""
-        return cls(Batches(sequences, config.window, stage, {"seqrec": 1.0}, stream), None, config.templates, stream)
-
-    def samples(self, task: Task, step: int, part: int = 0) -> list[Sample]:
-        """The samples of one part of a step of `task`, which is not seqrec."""
-        if self._pools is None or task != self.batches.task(step):
-            raise ValueError(f"the task of step {step} is {self.batches.task(step)}, not {task}")
-        numbers = self.batches.numbers(step, part)
-        seed, name = self._stream
-        templates = generator(seed, name, "templates", step, part).integers(self._templates, size=len(numbers))
-        return self._pools.samples(task, numbers, templates)
+def instruction_batches(
+    sequences: RaggedArray,
+    pools: InstructionDataset,
+    stage: StageConfig,
+    config: TasksConfig,
+    stream: tuple[int, str],
+    augmentation: Augmentation | None = None,
+) -> Batches:
+    """The batches of stage 1: sequential recommendation within its cap, and all text tasks that have samples."""
+    capped = subsample(sequences, config.caps.seqrec, generator(stream[0], "cap", "seqrec"))
+    weights = pools.weights(stage, next_items(capped))
+    return Batches(capped, config.window, stage, weights, stream, pools, augmentation)
 
 
 class Pieces:
@@ -275,7 +248,7 @@ class Pieces:
         self._users, self._user = FIRST + separator, table.n_items
         self.codes = codes
 
-    def prompt(self, history: np.ndarray) -> list[int]:
+    def history(self, history: np.ndarray) -> list[int]:
         """Token ids of a history of items, optionally with a user token."""
         users, items = history[history >= self._user], history[history < self._user]
         return [*(users - self._user + self._users).tolist(), *self._items[items].reshape(-1).tolist(), EOS]
@@ -299,67 +272,43 @@ def with_users(requests: Requests, pieces: np.ndarray | None) -> Requests:
     return replace(requests, histories=RaggedArray(values, histories.offsets + np.arange(len(requests) + 1)))
 
 
-@dataclass(frozen=True, eq=False)
 class Samples:
     """All prefixes of `sequences`: the target of sample `n` is item `values[targets[n]]`, its history the items from
-    `begins[n]` on. A step has `accumulate` parts of `batch` samples; the order of a pass depends on the seed and its
-    number."""
+    `begins[n]` on (int64, (samples,)), at most `max_history`, behind the user's token of `pieces`, if there are any. A
+    step has `accumulate` parts of `batch` samples, a pass `steps` steps; the order of a pass depends on the seed and
+    its number."""
 
-    sequences: RaggedArray
-    max_history: int
-    batch: int
-    accumulate: int
-    seed: int
-    pieces: np.ndarray | None = None
-
-    @cached_property
-    def targets(self) -> np.ndarray:
-        """Positions in `sequences.values`, int64 (samples,)."""
-        return np.flatnonzero(self.sequences.places() > 0)
-
-    @cached_property
-    def begins(self) -> np.ndarray:
-        """Begin of each sample's history, int64 (samples,)."""
-        starts = self.sequences.offsets[:-1][self.sequences.rows()]
-        return np.maximum(starts[self.targets], self.targets - self.max_history)
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of a pass."""
-        return -(-len(self.targets) // (self.batch * self.accumulate))
+    def __init__(
+        self, sequences: RaggedArray, max_history: int, batch: int, accumulate: int, seed: int,
+        pieces: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self._values, self._batch, self.accumulate, self._seed = sequences.values, batch, accumulate, seed
+        self.targets = np.flatnonzero(sequences.places() > 0)
+        users = sequences.rows()[self.targets]
+        self.begins = np.maximum(sequences.offsets[users], self.targets - max_history)
+        self._pieces = None if pieces is None else pieces[users]
+        self.steps = -(-len(self.targets) // (batch * accumulate))
+        self._pass = lru_cache(maxsize=1)(self._drawn)
 
     def part(self, step: int, part: int) -> tuple[list[np.ndarray], np.ndarray]:
         """Histories and target items of one part of a step, with steps counted over all passes."""
         epoch, position = divmod(step, self.steps)
         order, batches = self._pass(epoch)
-        begin = batches[(position * self.accumulate + part) % len(batches)] * self.batch
-        rows = order[begin : begin + self.batch]
-        values, pairs = self.sequences.values, zip(self.begins[rows].tolist(), self.targets[rows].tolist(), strict=True)
-        histories = [values[begin:end] for begin, end in pairs]
-        if self.pieces is not None:
-            user_pieces = self.pieces[self._users[rows]]
-            histories = [np.append(piece, history) for piece, history in zip(user_pieces, histories, strict=True)]
-        return histories, values[self.targets[rows]]
+        begin = batches[(position * self.accumulate + part) % len(batches)] * self._batch
+        rows = order[begin : begin + self._batch]
+        pairs = zip(self.begins[rows].tolist(), self.targets[rows].tolist(), strict=True)
+        histories = [self._values[begin:end] for begin, end in pairs]
+        if self._pieces is not None:
+            pairs = zip(self._pieces[rows], histories, strict=True)
+            histories = [np.append(piece, history) for piece, history in pairs]
+        return histories, self._values[self.targets[rows]]
 
-    @cached_property
-    def _users(self) -> np.ndarray:
-        """User of each sample, int64 (samples,)."""
-        return self.sequences.rows()[self.targets]
-
-    @cached_property
-    def _pass(self) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-        """Function of the pass: its shuffled samples, those of `POOL` batches sorted by length, and the order of
-        batches. Caches one pass."""
-        lengths = self.targets - self.begins
-        pools = np.arange(len(lengths)) // (POOL * self.batch)
-
-        def drawn(epoch: int) -> tuple[np.ndarray, np.ndarray]:
-            rng = generator(self.seed, "tiger", "order", epoch)
-            mixed = rng.permutation(len(lengths))
-            mixed = mixed[np.lexsort((lengths[mixed], pools))]  # stable, so that equal lengths stay shuffled
-            return mixed, rng.permutation(-(-len(mixed) // self.batch))
-
-        return lru_cache(maxsize=1)(drawn)
+    def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The shuffled samples of a pass, those of `POOL` batches sorted by length, and the order of batches."""
+        rng, lengths = generator(self._seed, "tiger", "order", epoch), self.targets - self.begins
+        mixed, pools = rng.permutation(len(lengths)), np.arange(len(lengths)) // (POOL * self._batch)
+        mixed = mixed[np.lexsort((lengths[mixed], pools))]  # stable, so that equal lengths stay shuffled
+        return mixed, rng.permutation(-(-len(mixed) // self._batch))
 
 
 def target_tokens(codes: np.ndarray, device: str, *, end: bool) -> torch.Tensor:

@@ -149,13 +149,13 @@ class InstructionDataset:
 
     def _fusionseqrec(self) -> list[TemplateGroup]:
         """History of titles to the next code; history of codes to the next title."""
-        values, begins, ends = self._targets()
+        sequences, begins, ends = self._targets()
         separator = self._prompts.ids(";")
         room = self._prompts.room("fusionseqrec.titles", self._config.templates, self._levels + len(separator))
         names = append_to_all(self._names("fusionseqrec.titles", min(room, self._config.title_tokens)), separator)
-        titles = TokenSpans(names, values, np.maximum(begins, ends - self._config.titles), ends)
-        codes = TokenSpans(self._codes, values, np.maximum(begins, ends - self._config.window + 1), ends)
-        targets = values[ends]
+        titles = TokenSpans(names, sequences, np.maximum(begins, ends - self._config.titles), ends)
+        codes = TokenSpans(self._codes, sequences, np.maximum(begins, ends - self._config.window + 1), ends)
+        targets = sequences.values[ends]
         return [
             self._fit("fusionseqrec.titles", {"history": titles}, single_span(self._codes, targets), targets),
             self._fit(
@@ -165,13 +165,14 @@ class InstructionDataset:
 
     def _itemsearch(self) -> list[TemplateGroup]:
         """Intention of the next item and recent codes to its code."""
-        values, begins, ends = self._targets()
+        sequences, begins, ends = self._targets()
         mask = np.array([bool(text) for text in self._texts.intentions], bool) & self._texts.shown
-        begins, ends = begins[mask[values[ends]]], ends[mask[values[ends]]]
+        wished = mask[sequences.values[ends]]
+        begins, ends = begins[wished], ends[wished]
         room = self._prompts.room("itemsearch", self._config.templates, 2 * self._levels)
         wishes = self._tokens("itemsearch", self._texts.intentions, room, mask)
-        recent = TokenSpans(self._codes, values, np.maximum(begins, ends - self._config.recent), ends)
-        targets = values[ends]
+        recent = TokenSpans(self._codes, sequences, np.maximum(begins, ends - self._config.recent), ends)
+        targets = sequences.values[ends]
         slots = {"history": recent, "intention": single_span(wishes, targets)}
         return [self._fit("itemsearch", slots, single_span(self._codes, targets), targets)]
 
@@ -185,18 +186,16 @@ class InstructionDataset:
             users = np.flatnonzero(present)
             room = self._prompts.room(name, self._config.templates, self._levels + 1)
             words = append_to_all(self._tokens(name, self._texts.preferences[span], room, present), [self._prompts.eos])
-            codes = TokenSpans(
-                self._codes, histories.values, histories.offsets[:-1][users], histories.offsets[1:][users]
-            )
+            codes = TokenSpans(self._codes, histories, histories.offsets[:-1][users], histories.offsets[1:][users])
             groups.append(self._fit(name, {"history": codes}, single_span(words, users)))
         return groups
 
-    def _targets(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Item ids of all sequences, and for each next item the begin of its history and its own position."""
+    def _targets(self) -> tuple[RaggedArray, np.ndarray, np.ndarray]:
+        """All sequences, and for each next item the begin of its history and its own position in their values."""
         sequences = self._texts.sequences
         begins = sequences.offsets[:-1][sequences.rows()]
         ends = np.flatnonzero(sequences.places() > 0)
-        return sequences.values, begins[ends], ends
+        return sequences, begins[ends], ends
 
     def _fit(
         self, name: str, slots: dict[str, TokenSpans], response: TokenSpans, items: np.ndarray | None = None

@@ -1,18 +1,9 @@
 """Texts of the text tasks: held-out items, training sequences without them, item texts, intentions and preferences.
 
-Intentions and preferences come from a fixed rule, or from a JSON file of generated texts:
-
-    {"items": {"<raw item id>": "a query of a user who will choose it"},
-     "users": {"<raw user id>": {"long": "long-term preferences", "short": "recent ones"}}}
-
-Either part may be missing (the rule is used then); a part that is present must cover all items, or all users. The file
-is read before training, so that errors are reported early. Held-out items are in no text task, so that comprehension is
-measured on text outside the training data.
-
-The rule replaces the large language model of the official pipeline. An intention is a possible query of a user who will
-choose an item; a preference describes the common properties of a history. Both consist of categories, brands and words
-that are characteristic (TF-IDF over titles, descriptions and reviews of training interactions) and shared by several
-items, so that they do not identify one item. docs/method.md has the complete rule.
+Intentions and preferences come from a fixed rule in place of a large language model, or from a JSON file of generated
+texts; docs/method.md, section 4, has the rule and the file's layout. A part of the file may be missing (the rule is
+used then); one that is present must cover all items, or all users. Held-out items are in no text task, so that
+comprehension is measured on text outside the training data.
 """
 
 from __future__ import annotations
@@ -190,7 +181,13 @@ def read_texts(path: Path, data: TrainingData) -> tuple[list[str] | None, Mappin
         items = [_text(text, f"item {item!r}", path) for item, text in zip(data.items, listed, strict=True)]
     if "users" in content:
         listed = _complete(content["users"], data.users, "user", path)
-        users = {span: _of_span(span, listed, data.users, path) for span in SPANS}
+        users = {span: [] for span in SPANS}
+        for user, value in zip(data.users, listed, strict=True):
+            if not isinstance(value, dict) or set(value) != set(SPANS):
+                hint = 'write {"long": "…", "short": "…"}'
+                raise InputError("the value must be an object of two texts", where=f"{path} user {user!r}", hint=hint)
+            for span, texts in users.items():
+                texts.append(_text(value[span], f"user {user!r} {span}", path))
     return items, users
 
 
@@ -207,16 +204,6 @@ def _complete(value: Mapping[str, Any], ids: Sequence[str], kind: str, path: Pat
         hint = "give the file that was generated for this data set"
         raise InputError(" and ".join(words), where=f"{path} {kind}s", hint=hint)
     return [value[name] for name in ids]
-
-
-def _of_span(span: Span, listed: Sequence[Any], users: Sequence[str], path: Path) -> list[str]:
-    texts = []
-    for user, value in zip(users, listed, strict=True):
-        if not isinstance(value, dict) or set(value) != set(SPANS):
-            hint = 'write {"long": "…", "short": "…"}'
-            raise InputError("the value must be an object of two texts", where=f"{path} user {user!r}", hint=hint)
-        texts.append(_text(value[span], f"user {user!r} {span}", path))
-    return texts
 
 
 def _text(value: Any, owner: str, path: Path) -> str:
@@ -254,9 +241,8 @@ def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig
     items, users = (None, None) if path is None else read_texts(Path(path).expanduser(), data)
     written = {"intentions": "rule" if items is None else "file", "preferences": "rule" if users is None else "file"}
     none: dict[Span, list[str]] = {span: [""] * data.n_users for span in SPANS}
-    texts = TaskTexts(
-        text, mask, _only(data.sequences, mask), items or [""] * data.n_items, none if users is None else users, written
-    )
+    sequences = RaggedArray.of(row[mask[row]] for row in data.sequences)
+    texts = TaskTexts(text, mask, sequences, items or [""] * data.n_items, none if users is None else users, written)
     tasks = config.weights()
     needs_intentions = items is None and "itemsearch" in tasks
     needs_preferences = users is None and "preferenceobtain" in tasks
@@ -277,9 +263,3 @@ def _reviews(data: TrainingData) -> list[str] | None:
     for review in data.reviews:
         fields.setdefault(review.item, []).append(review.text)
     return [" ".join(fields.get(item, ())) for item in data.items]
-
-
-def _only(sequences: RaggedArray, text: np.ndarray) -> RaggedArray:
-    mask = text[sequences.values]
-    lengths = np.bincount(sequences.rows()[mask], minlength=len(sequences))
-    return RaggedArray(sequences.values[mask], np.concatenate([[0], np.cumsum(lengths)]))

@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 
@@ -32,15 +32,15 @@ SLOT = re.compile(r" ?\{(\w+)\}")  # the space before a slot becomes part of its
 
 @dataclass(frozen=True, eq=False)
 class TokenSpans:
-    """Row `n` is the concatenation of the rows `values[begin[n]:end[n]]` of `tokens`.
+    """Row `n` is the concatenation of the rows `parts.values[begin[n]:end[n]]` of `tokens`.
 
-    >>> words = RaggedArray.of([[1], [2, 2], [3]])
-    >>> TokenSpans(words, np.array([2, 0, 1]), np.array([0, 1]), np.array([2, 3])).take(np.array([1, 0]))
+    >>> words, parts = RaggedArray.of([[1], [2, 2], [3]]), RaggedArray.of([[2, 0, 1]])
+    >>> TokenSpans(words, parts, np.array([0, 1]), np.array([2, 3])).take(np.array([1, 0]))
     [[1, 2, 2], [3, 1]]
     """
 
     tokens: RaggedArray
-    values: np.ndarray
+    parts: RaggedArray
     begin: np.ndarray
     end: np.ndarray
 
@@ -49,15 +49,15 @@ class TokenSpans:
 
     def take(self, rows: np.ndarray) -> list[list[int]]:
         """Token ids of the given rows."""
-        values, parts = _joined(self.values, self.begin[rows], self.end[rows])
-        tokens, places = _joined(self.tokens.values, self.tokens.offsets[values], self.tokens.offsets[values + 1])
-        flat, cuts = tokens.tolist(), places[parts].tolist()
+        parts = self.parts.windows(self.begin[rows], self.end[rows])
+        tokens = self.tokens.take(parts.values)
+        flat, cuts = tokens.values.tolist(), tokens.offsets[parts.offsets].tolist()
         return [flat[begin:end] for begin, end in pairwise(cuts)]
 
     @cached_property
     def sums(self) -> np.ndarray:
-        """Tokens of `values[:n]`, shape (len(values) + 1,)."""
-        return np.concatenate([[0], np.cumsum(self.tokens.lengths[self.values])])
+        """Tokens of `parts.values[:n]`, shape (len(parts.values) + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.tokens.lengths[self.parts.values])])
 
     @property
     def lengths(self) -> np.ndarray:
@@ -68,21 +68,22 @@ class TokenSpans:
 def single_span(tokens: RaggedArray, rows: np.ndarray | None = None) -> TokenSpans:
     """Row `n` is row `rows[n]` of `tokens` (None: row `n`)."""
     rows = np.arange(len(tokens)) if rows is None else rows
-    return TokenSpans(tokens, rows, np.arange(len(rows)), np.arange(1, len(rows) + 1))
+    return TokenSpans(tokens, RaggedArray.of([rows]), np.arange(len(rows)), np.arange(1, len(rows) + 1))
 
 
 def truncate_left(spans: TokenSpans, room: np.ndarray) -> tuple[TokenSpans, int]:
     """Drops the first parts of each row until it has at most `room[n]` tokens; the last part always stays. Also returns
     the number of truncated rows.
 
-    >>> rows = TokenSpans(RaggedArray.of([[1, 1], [2, 2], [3]]), np.arange(3), np.array([0]), np.array([3]))
+    >>> words, parts = RaggedArray.of([[1, 1], [2, 2], [3]]), RaggedArray.of([[0, 1, 2]])
+    >>> rows = TokenSpans(words, parts, np.array([0]), np.array([3]))
     >>> short, truncated = truncate_left(rows, np.array([4]))
     >>> short.take(np.array([0])), truncated
     ([[2, 2, 3]], 1)
     """
     first = np.searchsorted(spans.sums, spans.sums[spans.end] - room, side="left")
     begin = np.minimum(np.maximum(spans.begin, first), spans.end - 1)
-    return TokenSpans(spans.tokens, spans.values, begin, spans.end), int((begin > spans.begin).sum())
+    return replace(spans, begin=begin), int((begin > spans.begin).sum())
 
 
 def append_to_all(rows: RaggedArray, ids: Sequence[int]) -> RaggedArray:
@@ -92,13 +93,7 @@ def append_to_all(rows: RaggedArray, ids: Sequence[int]) -> RaggedArray:
     [1, 9, 8, 2, 3, 9, 8]
     """
     values = np.insert(rows.values, np.repeat(rows.offsets[1:], len(ids)), np.tile(ids, len(rows)))
-    return RaggedArray(values, rows.offsets + len(ids) * np.arange(len(rows) + 1))
-
-
-def _joined(values: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The concatenation of `values[begins[n]:ends[n]]` for every n, and its n + 1 offsets."""
-    meet = np.concatenate([[0], np.cumsum(ends - begins)])
-    return values[np.arange(meet[-1]) + np.repeat(begins - meet[:-1], ends - begins)], meet
+    return RaggedArray.of_lengths(values, rows.lengths + len(ids))
 
 
 @dataclass(frozen=True)
@@ -175,10 +170,7 @@ class Prompts:
         if not len(texts):
             return RaggedArray.of([])
         rows: list[list[int]] = self._tokenizer([f" {text}" for text in texts], add_special_tokens=False)["input_ids"]  # type: ignore[assignment]
-        lengths = np.fromiter((len(row) if cut is None else min(len(row), cut) for row in rows), np.int64, len(rows))
-        flat = chain.from_iterable(row[:length] for row, length in zip(rows, lengths, strict=True))
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return RaggedArray(np.fromiter(flat, np.int64, offsets[-1]), offsets)
+        return RaggedArray.of(row[:cut] for row in rows)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text without leading space."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, Field
 from scipy import sparse
 from scipy.linalg import polar, qr
 from scipy.sparse.linalg import eigsh
@@ -34,14 +34,11 @@ from harness.protocol.split import TrainingData
 VERSION = "cid/1"
 DENSE = 600  # items up to which a dense eigenvalue decomposition is the faster one
 Assignment = Literal["cluster_qr", "kmeans"]
-LeafTokens = Literal["own", "shared"]
 
 
-class CIDTokenizer(Tokenizer):
-    """Codes of training interactions alone. Items are numbered by their raw ids while codes are made, so that equal
-    training sequences give equal codes in whatever order a source lists items and users."""
+class CIDConfig(BaseModel):
+    """Settings of the codes: of the tokenizer, and of a method's section `index`."""
 
-    kind: Literal["cid"] = "cid"
     branches: int = Field(default=20, ge=2, le=DENSE // 2, description="clusters that a cluster is split into")
     leaf: int = Field(default=200, ge=1, description="a cluster of at most so many items is not split")
     assignment: Assignment = Field(
@@ -49,9 +46,16 @@ class CIDTokenizer(Tokenizer):
         description="eigenvectors to clusters: pivoted QR, as in the released code; or k-means on rows of unit length, "
         "whose clusters are more even",
     )
-    leaf_tokens: LeafTokens = Field(
+    leaf_tokens: Literal["own", "shared"] = Field(
         default="own", description="last token of a code: the item's own; shared: its number in the cluster"
     )
+
+
+class CIDTokenizer(Tokenizer, CIDConfig):
+    """Codes of training interactions alone. Items are numbered by their raw ids while codes are made, so that equal
+    training sequences give equal codes in whatever order a source lists items and users."""
+
+    kind: Literal["cid"] = "cid"
 
     def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
         """`details` counts the clusters that are not split, the items of the largest, and the items without

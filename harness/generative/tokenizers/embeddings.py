@@ -4,10 +4,6 @@ are cached in the same way.
 
 Cached rows are in canonical order, that of the sorted raw item ids. `cached` maps them to the item order of a data set,
 so that data sets with equal content and different item orders share an entry.
-
-Each text field is encoded apart, and an item's vector is the mean over its fields, scaled to unit length. The released
-code blanks texts of 2,000 characters and more and lets empty fields count; `text="released"` does so, the default cuts
-a field to the encoder's length and leaves an empty field out.
 """
 
 from __future__ import annotations
@@ -86,31 +82,22 @@ def cached(
     """
     if key.parts.get(ITEMS) != fingerprint(sorted(items)):
         raise ValueError(f"the key of {key.kind} does not name these items")
-    stored = _cached(name, key, context, make)
+    cache_entry = artefact(name, key, context)
+    stored, path = _found(cache_entry), cache_entry.manifest.with_suffix(".npy")
+    if stored is None:
+        with acquire_lock(path.with_suffix(".lock")):  # other processes wait, then read the entry
+            stored = _found(cache_entry) if cache_entry.state() == "kept" else None
+            if stored is None:
+                values, details, provenance = make()
+                remove_stale_temp_files(path.parent, f"{path.stem}.*")
+                write_atomic(path, lambda temporary: _put(temporary, values))
+                write_provenance(path, provenance)
+                cache_entry.write([path, sidecar(path)], details)
+                stored = ItemVectors(values, key.digest, provenance, details)
+    shutil.rmtree(unfinished(name, key, context), ignore_errors=True)
     if len(stored.values) != len(items):
         raise ValueError(f"{len(stored.values)} rows of {key.kind} for {len(items)} items")
     return replace(stored, values=stored.values[CanonicalOrder.of((), items).item_ranks])
-
-
-def _cached(
-    name: str, key: Key, context: RunContext, make: Callable[[], tuple[np.ndarray, dict[str, Any], Provenance]]
-) -> ItemVectors:
-    """In the order in which they are stored."""
-    cache_entry = artefact(name, key, context)
-    if (item_vectors := _found(cache_entry)) is not None:
-        shutil.rmtree(unfinished(name, key, context), ignore_errors=True)  # left by a killed process
-        return item_vectors
-    path = cache_entry.manifest.with_suffix(".npy")
-    with acquire_lock(path.with_suffix(".lock")):  # other processes wait, then read the entry
-        if cache_entry.state() == "kept" and (item_vectors := _found(cache_entry)) is not None:
-            return item_vectors
-        values, details, provenance = make()
-        remove_stale_temp_files(path.parent, f"{path.stem}.*")
-        write_atomic(path, lambda temporary: _put(temporary, values))
-        write_provenance(path, provenance)
-        cache_entry.write([path, sidecar(path)], details)
-        shutil.rmtree(unfinished(name, key, context), ignore_errors=True)
-    return ItemVectors(values, key.digest, provenance, details)
 
 
 def unfinished(name: str, key: Key, context: RunContext) -> Path:

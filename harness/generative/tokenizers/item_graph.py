@@ -7,10 +7,7 @@ The graph has an edge between two items of one user's sequence, weighted by two 
 n_ij counts pairs at most `reach` places apart, n_i interactions; t_d(i, j) counts pairs exactly d places apart in
 either direction, d = 1 … 3, and t_i is item i's sum of them. A diagonal is added, and the vectors are U √S of the
 truncated singular value decomposition, rows scaled to unit length (as in Levy & Goldberg, NeurIPS 2014). Work grows
-with interactions times `reach`, memory with the edges.
-
-Collaborative item vectors: of the item graph of the training sequences, or from a file. Random walks on the graph, as
-training sequences.
+with interactions times `reach`, memory with the edges. Random walks on the graph serve as training sequences.
 """
 
 from __future__ import annotations

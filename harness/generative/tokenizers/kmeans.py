@@ -7,10 +7,8 @@ their dimensions apart, so that the tokens of a code have no order: the codes of
 Compared with RPG's released code, which trains FAISS on the items of the training sequences: all items take part here,
 because codes read item text alone and a text is no interaction.
 
-Balanced k-means has clusters of given sizes, every point in exactly one. The EAGER-LLM paper's implementation lets
-clusters, in random order, pick the points that rank them highest. Here a pass assigns by deferred acceptance instead:
-each point asks its nearest cluster that has not refused it, each cluster keeps the nearest points up to its size. The
-result does not depend on an order of visits, and no point and cluster would both rather have each other.
+Balanced k-means has clusters of given sizes, every point in exactly one. A pass assigns by deferred acceptance: each
+point asks its nearest cluster that has not refused it, each cluster keeps the nearest points up to its size.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from pydantic import Field
 
 from harness.core.seeding import derive_seed, generator
 from harness.generative.item_codes import CodeTable
-from harness.generative.tokenizers.base import TextCodeTokenizer
+from harness.generative.tokenizers.base import CodebookConfig, TextCodeTokenizer
 from harness.protocol.context import RunContext
 
 VERSION = "kmeans-index/1"
@@ -58,10 +56,11 @@ class KMeansTokenizer(TextCodeTokenizer):
         points = self.prepared(vectors[0])
         digits, decoded = self.quantise(points, derive_seed(context.seed, self.stream))
         shared = CodeTable(digits, (self.size,) * self.levels).collisions()
-        return digits, {
-            "collisions_before": len(shared) / len(digits),
-            "unexplained_variance": _unexplained(points, decoded),
-        }
+        error, variance = (
+            np.square(points - other, dtype=np.float64).sum() for other in (decoded, points.mean(axis=0))
+        )
+        unexplained = float(error / max(variance, 1e-12))
+        return digits, {"collisions_before": len(shared) / len(digits), "unexplained_variance": unexplained}
 
 
 class RQKMeansTokenizer(KMeansTokenizer):
@@ -86,15 +85,20 @@ class RQKMeansTokenizer(KMeansTokenizer):
         return np.column_stack(digits).astype(np.int64), vectors - residual
 
 
-class OPQTokenizer(KMeansTokenizer):
-    """Optimised product quantisation: rotation and codebooks in turn, each the best for the other."""
+class OPQConfig(CodebookConfig):
+    """Settings of OPQ codes: of the tokenizer, and of a method's section `index`."""
 
-    kind: Literal["opq"] = "opq"
     levels: int = Field(default=32, ge=1, le=64, description="slices of the rotated vectors, tokens of a code")
     pca: int = Field(
         default=128, ge=0, description="whitened principal components that are quantised; 0: the vectors as they are"
     )
     rotations: int = Field(default=20, ge=0, description="times that the rotation is fitted; 0: product quantisation")
+
+
+class OPQTokenizer(OPQConfig, KMeansTokenizer):
+    """Optimised product quantisation: rotation and codebooks in turn, each the best for the other."""
+
+    kind: Literal["opq"] = "opq"
     passes: int = Field(default=25, ge=1, description="of the k-means behind the last rotation, at most")
     stream: str = Field(default="opq", min_length=1, description="name of the random stream")
 
@@ -155,12 +159,6 @@ def kmeans(
     return digits.astype(np.int64), model.cluster_centers_.astype(np.float32)
 
 
-def _unexplained(points: np.ndarray, decoded: np.ndarray) -> float:
-    """Squared error of `decoded` as a share of the variance of `points`."""
-    spread = np.square(points - points.mean(axis=0), dtype=np.float64).sum()
-    return float(np.square(points - decoded, dtype=np.float64).sum() / max(spread, 1e-12))
-
-
 def balanced_sizes(points: int, clusters: int) -> np.ndarray:
     """Cluster sizes that differ by at most one and add up to `points`, the larger ones first."""
     return np.full(clusters, points // clusters) + (np.arange(clusters) < points % clusters)
@@ -200,7 +198,8 @@ def assign_with_sizes(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     if sizes.sum() < n:
         raise ValueError(f"{n} points do not fit {int(sizes.sum())} places")
     points, choices = np.arange(n), distances.argmin(axis=1)
-    cost, minimum = distances[points, choices], _CandidateHeap.of(len(sizes))
+    cost = distances[points, choices]
+    minimum = _CandidateHeap(np.full(len(sizes), np.inf), np.full(len(sizes), -1))
     while True:
         # Order by cluster, then by distance, then by number: the first `size` of each cluster stay.
         order = np.lexsort((cost, choices))
@@ -222,10 +221,6 @@ class _CandidateHeap:
 
     cost: np.ndarray
     point: np.ndarray
-
-    @classmethod
-    def of(cls, clusters: int) -> _CandidateHeap:
-        return cls(np.full(clusters, np.inf), np.full(clusters, -1))
 
     def open_to(self, distances: np.ndarray, point: np.ndarray | int) -> np.ndarray:
         """Distances of points to the clusters that would take them, infinite to the others."""

@@ -7,9 +7,7 @@ codes of c's cluster:
     diversity  L_Div = -1/B Σ_i mean over levels of 1/|K(c)| Σ_{p in K(c)} log( exp⟨e_c, e_p⟩ / Σ_{j≠c} exp⟨e_c, e_j⟩ )
 
 with c the code of item i on the level. Each codebook is clustered anew at the beginning of an epoch, by k-means with
-clusters of equal size. Departures from the released code: the mean over K(c) instead of one code of it drawn at random
-(its expectation); clusters of equal size instead of bounded ones; text vectors are scaled (`scaled`); collaborative
-vectors of the item graph instead of SASRec's (a file of those can be named); what `rqvae.py` departs in.
+clusters of equal size. docs/letter.md lists the departures from the released code.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from harness.generative.tokenizers.base import CodebookConfig, TextCodeTokenizer
 from harness.generative.tokenizers.embeddings import EmbeddingSource
 from harness.generative.tokenizers.item_graph import CollaborativeConfig, CollaborativeEmbeddings
 from harness.generative.tokenizers.kmeans import balanced_kmeans
-from harness.generative.tokenizers.rqvae import RQVAEConfig, Stream, rqvae_codes
+from harness.generative.tokenizers.rqvae import RQVAEConfig, rqvae_codes
 from harness.protocol.context import RunContext
 from harness.protocol.split import TrainingData
 
@@ -66,9 +64,9 @@ class LetterTokenizer(TextCodeTokenizer, LetterConfig):
 
     def digits(self, vectors: Sequence[np.ndarray], context: RunContext) -> tuple[np.ndarray, dict[str, Any]]:
         text, collaborative = vectors
-        terms = LetterLoss(collaborative, self.losses, context)
-        stream = Stream("letter", terms, fingerprint(VERSION, collaborative, self.losses.model_dump(mode="json")))
-        codes = rqvae_codes(scaled(text), self.levels, self.size, self.rqvae, context, stream)
+        term = LetterLoss(collaborative, self.losses, context)
+        mark = fingerprint(VERSION, collaborative, self.losses.model_dump(mode="json"))
+        codes = rqvae_codes(scaled(text), self.levels, self.size, self.rqvae, context, "letter", term, mark)
         return codes.digits, {"collisions_before": codes.collisions, "rqvae": codes.record()}
 
     def files(self, data: TrainingData) -> tuple[Path, ...]:

@@ -79,7 +79,7 @@ class RQCodes:
 
 
 class CodebookLoss(Protocol):
-    """A term added to the loss of each batch, without parameters of its own."""
+    """A term added to the loss of each batch, without parameters of its own. Its state is part of checkpoints."""
 
     def begin_epoch(self, books: torch.Tensor, epoch: int) -> None:
         """Before the first batch of an epoch, with the codebooks (levels, size, latent)."""
@@ -92,13 +92,9 @@ class CodebookLoss(Protocol):
         latent) is the sum of their codes, whose gradient goes on to the encoder; `digits` (n, levels)."""
         ...
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """What a checkpoint within an epoch has to hold."""
-        ...
+    def state_dict(self) -> dict[str, torch.Tensor]: ...
 
-    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Loads what `state_dict` returned."""
-        ...
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None: ...
 
 
 class RQVAE(nn.Module):
@@ -175,28 +171,19 @@ class RQVAE(nn.Module):
         return changed
 
 
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """What a training is called in progress, checkpoints and random streams, and the term that is added to its loss;
-    `mark`: a hash of what the term depends on."""
-
-    name: str = "rqvae"
-    term: CodebookLoss | None = None
-    mark: str = ""
-
-
 def rqvae_codes(
     vectors: np.ndarray,
     levels: int,
     size: int,
     config: RQVAEConfig,
     context: RunContext,
-    stream: Stream | str = "rqvae",
+    name: str = "rqvae",
+    term: CodebookLoss | None = None,
+    term_mark: str = "",
 ) -> RQCodes:
     """Codes of item vectors (n_items, dim), each of `levels` tokens out of `size`. They may collide; the rate is
-    reported. Raises `InputError` for vectors that are not finite."""
-    stream = Stream(stream) if isinstance(stream, str) else stream
-    name = stream.name
+    reported. `name`: of the training in checkpoints and random streams; `term`: added to its loss; `term_mark`: a hash
+    of what it depends on. Raises `InputError` for vectors that are not finite."""
     check_finite(vectors, "item vectors")
     torch.manual_seed(derive_seed(context.seed, name))
     generator = torch.Generator().manual_seed(derive_seed(context.seed, name, "draws"))
@@ -204,8 +191,8 @@ def rqvae_codes(
     model = RQVAE(points.shape[1], levels, size, config).to(context.device)
     model.start_books(points, generator)
     parts = (CHECKPOINT, vectors, levels, size, config.model_dump(mode="json"), context.seed)
-    mark = fingerprint(*parts, stream.mark) if stream.mark else fingerprint(*parts)
-    loss = _train(_Epochs(model, points, generator, stream.term), context, name, mark)
+    mark = fingerprint(*parts, term_mark) if term_mark else fingerprint(*parts)
+    loss = _train(_Epochs(model, points, generator, term), context, name, mark)
     digits, residual = model.nearest(points)
     first = _shared(digits)
     rounds = {"none": lambda *values: 0, "sinkhorn": resolve_collisions, "assignment": _assign}[config.separate](
@@ -240,7 +227,7 @@ class _Epochs(Callback):
     this epoch so far."""
 
     def __init__(
-        self, model: RQVAE, points: torch.Tensor, generator: torch.Generator, term: CodebookLoss | None = None
+        self, model: RQVAE, points: torch.Tensor, generator: torch.Generator, term: CodebookLoss | None
     ) -> None:
         self.model, self.points, self.generator, self.term = model, points, generator, term
         self.length = -(-len(points) // model.config.batch)  # steps of an epoch
@@ -283,7 +270,6 @@ class _Epochs(Callback):
         return {"mean_loss": self.mean_loss}, {"counts": self._counts, "generator": self._start, **term}
 
     def load_state_dict(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
-        """Loads what `state_dict` returned."""
         self.mean_loss, self._counts = facts["mean_loss"], tensors["counts"]
         self.generator.set_state(tensors["generator"])
         if self.term is not None:

@@ -47,12 +47,18 @@ def identity(name: str, *, is_here: bool = False) -> str:
     With `is_here` nothing is downloaded, and a hub model that is not cached is named only."""
     folder = Path(encoder_folder(name))
     if not folder.is_dir():
-        config = _hub_config(name, is_here=is_here)
-        if config is None and is_here:
-            return f"{name}, not downloaded yet"
-        if config is None:
+        from transformers.utils.hub import cached_file
+
+        options = {"_raise_exceptions_for_missing_entries": False, "local_files_only": is_here}
+        try:
+            config = cached_file(name, "config.json", **options)
+        except (OSError, ValueError) as error:
+            if not is_here:
+                raise _cannot_load(name, str(error)) from error
+            config = None
+        if config is None and not is_here:
             raise _cannot_load(name, "there is no config.json, here or on the hub")
-        return f"{name}@{config.parent.name}"
+        return f"{name}, not downloaded yet" if config is None else f"{name}@{Path(config).parent.name}"
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in WEIGHTS)
     parts = [f"{path.relative_to(folder)}:{sha256_of(path)}" for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -172,19 +178,6 @@ def _folder(name: str) -> Path:
         if not any(pickled.parent.glob("*.safetensors")):
             raise _cannot_load(name, f"{pickled.relative_to(folder)} has no safetensors beside it")
     return folder
-
-
-def _hub_config(name: str, *, is_here: bool) -> Path | None:
-    """config.json of a hub model in the hub's cache; None if there is none."""
-    from transformers.utils.hub import cached_file
-
-    try:
-        path = cached_file(name, "config.json", _raise_exceptions_for_missing_entries=False, local_files_only=is_here)
-    except (OSError, ValueError) as error:
-        if is_here:
-            return None
-        raise _cannot_load(name, str(error)) from error
-    return None if path is None else Path(path)
 
 
 def _cannot_load(name: str, reason: str) -> InputError:

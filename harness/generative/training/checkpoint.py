@@ -338,19 +338,11 @@ def state_digest(model: nn.Module) -> str:
     parts: list[object] = []
     for name, value in sorted(model.state_dict().items()):
         flat = value.detach().flatten().contiguous()
-        part = _bytes(flat[:: max(1, len(flat) // SAMPLE)].contiguous()).cpu().numpy()
-        words, rest = _words(_bytes(flat))
-        parts += [name, str(value.dtype), list(value.shape), int(words.sum()), part, rest.cpu().numpy()]
+        sample = flat[:: max(1, len(flat) // SAMPLE)].contiguous().view(torch.uint8).cpu().numpy()
+        content = flat.view(torch.uint8)
+        words, rest = content.split([len(content) // WORD * WORD, len(content) % WORD])
+        if words.data_ptr() % WORD or words.storage_offset() % WORD:
+            words = words.clone()  # aligned
+        total = int(words.view(torch.int64).sum())
+        parts += [name, str(value.dtype), list(value.shape), total, sample, rest.cpu().numpy()]
     return fingerprint(*parts)
-
-
-def _bytes(flat: torch.Tensor) -> torch.Tensor:
-    return flat.view(torch.uint8)
-
-
-def _words(content: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bytes as 64-bit integers, without a copy if they are aligned; and the remaining bytes."""
-    combined = content[: len(content) // WORD * WORD]
-    if combined.data_ptr() % WORD or combined.storage_offset() % WORD:
-        combined = combined.clone()
-    return combined.view(torch.int64), content[len(combined) :]

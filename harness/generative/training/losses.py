@@ -12,9 +12,7 @@ state of the code's last token, from which a sequence also continues with the ne
 input, so that one pass over a sequence stays exact.
 
 If several processes compute a step, or one process in several parts, each computes its samples' share of the step's
-means: the shares sum to the loss of one process. The loss of a step is a sum of means over all terms (tokens,
-items) of the step, so that each part is weighted by its number of terms; a mean of the parts' means would overweight
-the targets of small parts.
+means over all terms (tokens, items): the shares sum to the loss of one process.
 """
 
 from __future__ import annotations
@@ -104,10 +102,7 @@ def _logsumexp(values: torch.Tensor, owner: torch.Tensor, count: int) -> torch.T
 class AuxiliaryLoss(Protocol):
     """A loss on summary states, with parameters that a stage trains together with the model."""
 
-    @property
-    def sequential_only(self) -> bool:
-        """Whether responses of text tasks are excluded (`NO_ITEM`)."""
-        ...
+    sequential_only: bool  # whether responses of text tasks have no item (`NO_ITEM`)
 
     def sample_negatives(self, n_items: int, rng: np.random.Generator) -> np.ndarray:
         """Negative items of a step, int64."""
@@ -161,26 +156,27 @@ class Losses:
     def windows(self, windows: Sequence[np.ndarray], template: int, samples: np.ndarray) -> Cost:
         """Next-item loss at every position of each window (item ids, oldest first): mean over response tokens, plus the
         auxiliary loss with the negatives `samples`."""
-        total = self._window_denominators(windows)
+        items = np.concatenate([window[1:] for window in windows])
+        tokens = self.prompts.codes.shape[1] + (self.normalise == "vocabulary")
 
         def share(step: Counts) -> torch.Tensor:
             read, targets = self.read_windows(self._own(windows), template)
-            return self._cost(read, targets, samples, total.within(step))
+            return self._cost(read, targets, samples, self._own_counts(step, len(windows)))
 
-        return Cost(total.counts, share)
+        return Cost((len(items) * tokens, self._responses(items)), share)
 
     def rows(self, samples: Sequence[Sample], sample: np.ndarray) -> Cost:
         """Mean over the response tokens of text-task samples, plus the auxiliary loss with the negatives `sample`."""
         all_targets = self._targets(samples, np.zeros(len(samples), np.int64))
         nameless = self.term is not None and self.term.sequential_only
         all_targets = all_targets.naming_none() if nameless else all_targets
-        total = self._denominators(len(all_targets.labels), all_targets.items, len(samples))
 
         def share(step: Counts) -> torch.Tensor:
             read, targets = self.read_rows(self._own(samples))
-            return self._cost(read, targets.naming_none() if nameless else targets, sample, total.within(step))
+            targets = targets.naming_none() if nameless else targets
+            return self._cost(read, targets, sample, self._own_counts(step, len(samples)))
 
-        return Cost(total.counts, share)
+        return Cost((len(all_targets.labels), self._responses(all_targets.items)), share)
 
     def read_windows(self, windows: Sequence[np.ndarray], template: int) -> tuple[PackedStates, Targets]:
         """States and targets of `windows`, in the order of the items."""
@@ -263,25 +259,24 @@ class Losses:
             return samples
         return [samples[number] for number in shard(self.world, len(samples))] or samples[:1]
 
-    def _window_denominators(self, windows: Sequence[np.ndarray]) -> _Denominators:
-        items = np.concatenate([window[1:] for window in windows])
-        tokens = self.prompts.codes.shape[1] + (self.normalise == "vocabulary")
-        return self._denominators(len(items) * tokens, items, len(windows))
+    def _own_counts(self, step: Counts, samples: int) -> Counts:
+        """The denominators of a step, zeros in a process without any of the `samples`."""
+        return step if self.world.rank < samples else (0, 0)
 
-    def _denominators(self, labels: int, items: np.ndarray, samples: int) -> _Denominators:
-        responses = 0 if self.term is None else self.term.denominator(items)
-        return _Denominators(labels, responses, idle=self.world.rank >= samples)
+    def _responses(self, items: np.ndarray) -> int:
+        return 0 if self.term is None else self.term.denominator(items)
 
-    def _cost(self, read: PackedStates, targets: Targets, samples: np.ndarray, total: _Denominators) -> torch.Tensor:
+    def _cost(self, read: PackedStates, targets: Targets, samples: np.ndarray, step: Counts) -> torch.Tensor:
+        """This process's share. `step`: labels, and responses in the auxiliary loss, of the step in all processes."""
         if self.normalise == "vocabulary":
             loss = self._costs(read, targets).mean()
         else:
             loss = torch.cat(list(self._by_kind(read, targets))).mean()
-        loss = loss * total.share(len(targets.labels), total.labels)
+        loss = loss * _weight(len(targets.labels), step[0])
         if self.term is None:
             return loss
         term = self.term(read[targets.ends], self._tensor(targets.items), self._tensor(samples))
-        return loss + term * total.share(self.term.denominator(targets.items), total.responses)
+        return loss + term * _weight(self.term.denominator(targets.items), step[1])
 
     def _costs(self, read: PackedStates, targets: Targets) -> torch.Tensor:
         """-log p of each label, (labels,), in their order."""
@@ -335,26 +330,9 @@ class Losses:
         return torch.tensor(array, device=self.device)
 
 
-@dataclass(frozen=True)
-class _Denominators:
-    """Denominators of a step's means over all processes: labels, and responses in the auxiliary loss. `idle`: this
-    process has no sample."""
-
-    labels: int
-    responses: int
-    idle: bool
-
-    @property
-    def counts(self) -> Counts:
-        return self.labels, self.responses
-
-    def within(self, step: Counts) -> _Denominators:
-        """The same part as one of several of a step."""
-        return replace(self, labels=step[0], responses=step[1])
-
-    def share(self, current: int, everywhere: int) -> float:
-        """Weight of a mean over `current` terms in the mean over all."""
-        return 0.0 if self.idle or not everywhere else current / everywhere
+def _weight(current: int, everywhere: int) -> float:
+    """Weight of a mean over `current` terms in the mean over all."""
+    return current / everywhere if everywhere else 0.0
 
 
 def _common(samples: Sequence[Sample]) -> list[int]:

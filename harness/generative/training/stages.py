@@ -19,9 +19,9 @@ from harness.core.seeding import derive_seed, generator
 from harness.generative.config import InstructConfig, StageConfig
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.distributed import ShardedBlocks
-from harness.generative.models.lora import AdapterShape, attach
+from harness.generative.models.lora import attach
 from harness.generative.models.precision import Precision
-from harness.generative.tasks.batching import Augmentation, Tasks
+from harness.generative.tasks.batching import Augmentation, Batches
 from harness.generative.tasks.instruction_dataset import InstructionDataset
 from harness.generative.tasks.prompts import Prompts
 from harness.generative.training.checkpoint import Callback, EarlyStopping
@@ -74,9 +74,8 @@ def unfreeze_vocabulary(model: CodeLM) -> None:
 @contextmanager
 def gradient_checkpointing(body: Any, on: bool) -> Iterator[None]:
     """Recomputes the activations of each block in the backward pass instead of storing them."""
-    kind = (
-        "activation" if hasattr(body, "activation_checkpointing_enable") else "gradient"
-    )  # its name in older versions
+    # "gradient" is its name in older versions of transformers
+    kind = "activation" if hasattr(body, "activation_checkpointing_enable") else "gradient"
     if on:
         getattr(body, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     try:
@@ -86,10 +85,11 @@ def gradient_checkpointing(body: Any, on: bool) -> Iterator[None]:
             getattr(body, f"{kind}_checkpointing_disable")()
 
 
-def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, context: RunContext) -> dict[str, Any]:
+def run_stage(
+    name: str, config: StageConfig, batches: Batches, tuned: StageInputs, context: RunContext
+) -> dict[str, Any]:
     """Runs one supervised stage: the loss of responses of the tasks, and the auxiliary loss. Its report is that of
     `train_stage`."""
-    batches = tasks.batches
     losses = Losses(
         tuned.model, tuned.prompts, tuned.term, context.device, config.engine, config.normalise, context.world,
         tuned.trie.on(context.device),
@@ -100,10 +100,9 @@ def run_stage(name: str, config: StageConfig, tasks: Tasks, tuned: StageInputs, 
         rng = generator(context.seed, name, "step", step, part)
         samples = tuned.term.sample_negatives(n_items, rng) if tuned.term else np.empty(0, np.int64)
         template = int(rng.integers(templates))
-        task = batches.task(step)
-        if task == "seqrec":
+        if batches.task(step) == "seqrec":
             return losses.windows(batches.windows(step, part), template, samples)
-        return losses.rows(tasks.samples(task, step, part), samples)
+        return losses.rows(batches.samples(step, part, templates), samples)
 
     every = max(1, round(config.every * batches.steps_a_pass))
     objective = Objective(loss, batches.steps, batches.steps_a_pass, every)
@@ -141,8 +140,8 @@ def _groups(
     scale of their logits and the auxiliary loss. The backbone's blocks are sharded if configured."""
     model = tuned.model
     if config.adapter:
-        shape = AdapterShape(config.rank, config.alpha, config.dropout)
-        attach(model.body, shape, derive_seed(context.seed, name, "adapter"))
+        seed = derive_seed(context.seed, name, "adapter")
+        attach(model.body, rank=config.rank, alpha=config.alpha, dropout=config.dropout, seed=seed)
     else:
         for parameter in model.body.parameters():
             parameter.requires_grad_(True)

@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM
 
 from harness.generative.models.lora import (
     WEIGHTS,
-    AdapterShape,
     attach,
     attached,
     load_adapter,
@@ -24,7 +23,7 @@ from harness.generative.models.lora import (
 )
 from tests.generative import toy_models
 
-SHAPE = AdapterShape(rank=3, alpha=6, dropout=0.0)
+SHAPE: dict[str, Any] = {"rank": 3, "alpha": 6, "dropout": 0.0}
 LLAMA = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 PROJECTIONS = {
     "llama": LLAMA,
@@ -43,7 +42,7 @@ def states(body: nn.Module) -> torch.Tensor:
 
 def moved(body: nn.Module, seed: int = 5) -> list[nn.Parameter]:
     """An adapter that does something: both of its matrices drawn."""
-    local = attach(body, SHAPE, seed)
+    local = attach(body, **SHAPE, seed=seed)
     with torch.no_grad():
         for parameter in local:
             parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(seed))
@@ -54,7 +53,7 @@ def moved(body: nn.Module, seed: int = 5) -> list[nn.Parameter]:
 def test_it_sits_on_every_projection_of_attention_and_mlp(kind: str, tmp_path: Path) -> None:
     body = toy_models.backbone(tmp_path, kind).body
     previous = states(body)
-    local = attach(body, SHAPE, 1)
+    local = attach(body, **SHAPE, seed=1)
     names = {name.partition(".lora_")[0] for name, _ in body.named_parameters() if ".lora_" in name}
     blocks = {name.split(".")[1] for name in names}
     assert blocks == {"0", "1"}
@@ -118,12 +117,12 @@ def test_another_models_adapter_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_seed_and_the_rank_are_read(tmp_path: Path) -> None:
-    one, other = (attach(toy_models.backbone(tmp_path).body, SHAPE, seed) for seed in (1, 2))
+    one, other = (attach(toy_models.backbone(tmp_path).body, **SHAPE, seed=seed) for seed in (1, 2))
     assert not torch.equal(one[0], other[0])
     assert one[0].shape[0] == 3 and one[0].dtype == torch.float32
 
 
 def test_an_adapter_on_bfloat16_weights_is_held_in_float32(tmp_path: Path) -> None:
     body = toy_models.backbone(tmp_path).body.to(torch.bfloat16)
-    assert {parameter.dtype for parameter in attach(body, SHAPE, 1)} == {torch.float32}
+    assert {parameter.dtype for parameter in attach(body, **SHAPE, seed=1)} == {torch.float32}
     assert states(body).dtype == torch.bfloat16

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.generative.models import packing
 from harness.generative.models.decoder_lm import CodeLM
 from harness.generative.models.packing import pack, read_packed, read_padded
 from tests.generative import toy_models
@@ -81,28 +80,6 @@ def test_every_way_to_compute_attention(tmp_path: Path, variant: str) -> None:
         read = read_packed(model, value, LEAD)[np.arange(sum(map(len, value)))]
         expected = alone(model, value, LEAD)
     torch.testing.assert_close(read, expected, rtol=0.05 if loose else 1e-4, atol=0.05 if loose else 1e-5)
-
-
-def test_flex_attention_sees_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uncompiled, which is what a processor can do of it."""
-    from torch.nn.attention.flex_attention import create_mask, flex_attention
-    from transformers.integrations import flex_attention as integration
-
-    def uncompiled(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, training: bool, **values: object
-    ) -> object:
-        return flex_attention(query, key, value, **values)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(integration, "compile_friendly_flex_attention", uncompiled)
-    model = toy_models.code_lm(tmp_path, toy_models.table())
-    values = sequences(model.vocabulary)
-    expected = read_packed(model, values)[np.arange(30)]
-    owner = torch.tensor([[0, 0, 1, 1, 1, -1], [2, 3, 3, 3, 3, 3]])
-    dense = packing._mask(model, owner, 4)
-    model.body.set_attn_implementation("flex_attention")
-    with torch.no_grad():
-        torch.testing.assert_close(read_packed(model, values)[np.arange(30)], expected, rtol=1e-4, atol=1e-5)
-    assert (create_mask(packing._mask(model, owner, 4).mask_mod, 2, 1, 6, 10, device="cpu") == dense).all()
 
 
 @pytest.mark.parametrize("reading", ["packed", "padded"])

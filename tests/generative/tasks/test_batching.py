@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ def batches(
     rng = np.random.default_rng(0)
     sequences = RaggedArray.of([rng.integers(0, 50, rng.integers(1, 30)) for _ in range(40)])
     stage = StageConfig(**({"targets": 20, "epochs": 2} | changed))  # type: ignore[arg-type]
-    return Batches(sequences, 6, stage, weights, (seed, "stage"), sizes, augmentation)
+    pools: Any = None if sizes is None else SimpleNamespace(sizes=sizes)
+    return Batches(sequences, 6, stage, weights, (seed, "stage"), pools, augmentation)
 
 
 def test_a_pass_holds_every_target_once_and_batches_keep_their_size() -> None:

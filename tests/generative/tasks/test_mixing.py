@@ -11,7 +11,7 @@ import pytest
 from eager.config import EagerConfig
 from harness.generative.config import StageConfig, Task, TasksConfig
 from harness.generative.models.backbone import Backbone
-from harness.generative.tasks.batching import Tasks
+from harness.generative.tasks.batching import Batches, instruction_batches
 from harness.generative.tasks.prompts import Sample
 from tests.generative.tasks.test_instruction_dataset import TRAIN, backbone, pools, read, read_all
 
@@ -21,20 +21,20 @@ TEXT_TASKS: tuple[Task, ...] = ("item2index", "index2item", "fusionseqrec", "ite
 EQUAL = {"seqrec": 1.0, **{task: 1.0 for task in TEXT_TASKS}}
 
 
-def stage(backbone: Backbone, seed: int = 1, **settings: Any) -> Tasks:
+def stage(backbone: Backbone, seed: int = 1, **settings: Any) -> Batches:
     result = pools(backbone, seed, **{**EQUAL, **settings})
     config = TasksConfig(**{**EQUAL, "held_out": 0.0, **settings})
     plan = StageConfig(targets=100, rows=8, epochs=4)
-    return Tasks.every(TRAIN.sequences, result, plan, config, (seed, "alignment"))
+    return instruction_batches(TRAIN.sequences, result, plan, config, (seed, "alignment"))
 
 
-def steps(tasks: Tasks) -> Counter[Task]:
-    return Counter(tasks.batches.task(step) for step in range(tasks.batches.steps))
+def steps(batches: Batches) -> Counter[Task]:
+    return Counter(batches.task(step) for step in range(batches.steps))
 
 
-def seen(tasks: Tasks, task: Task) -> list[Sample]:
-    batches = tasks.batches
-    return [s for step in range(batches.steps) if batches.task(step) == task for s in tasks.samples(task, step)]
+def seen(batches: Batches, task: Task, templates: int = 8) -> list[Sample]:
+    chosen = [step for step in range(batches.steps) if batches.task(step) == task]
+    return [sample for step in chosen for sample in batches.samples(step, 0, templates)]
 
 
 def test_all_six_tasks_take_part(backbone: Backbone) -> None:
@@ -64,8 +64,7 @@ def test_a_cap_bounds_the_samples_of_a_task(task: Task, backbone: Backbone) -> N
 
 
 def test_a_cap_bounds_the_targets_of_sequential_recommendation(backbone: Backbone) -> None:
-    def targets(tasks: Tasks) -> set[tuple[int, ...]]:
-        batches = tasks.batches
+    def targets(batches: Batches) -> set[tuple[int, ...]]:
         chosen = [step for step in range(batches.steps) if batches.task(step) == "seqrec"]
         return {tuple(window) for step in chosen for window in batches.windows(step)}
 
@@ -77,21 +76,17 @@ def test_templates_are_drawn_a_sample_from_as_many_as_are_asked_for(backbone: Ba
     for count in (1, 3, 8):
         leads = {
             read(backbone, sample)[0].partition("[")[0]
-            for sample in seen(stage(backbone, templates=count), "index2item")
+            for sample in seen(stage(backbone, templates=count), "index2item", count)
         }
         assert len(leads) == count
 
 
 def test_samples_are_a_function_of_seed_step_and_part(backbone: Backbone) -> None:
     one, other, different = stage(backbone), stage(backbone), stage(backbone, seed=2)
-    chosen = [step for step in range(one.batches.steps) if one.batches.task(step) != "seqrec"]
+    chosen = [step for step in range(one.steps) if one.task(step) != "seqrec"]
     for step in (chosen[-1], chosen[0]):
-        task = one.batches.task(step)
-        assert one.samples(task, step) == other.samples(task, step)
+        assert one.samples(step, 0, 8) == other.samples(step, 0, 8)
     assert seen(one, "itemsearch") != seen(different, "itemsearch")
-    wrong: Task = "item2index" if one.batches.task(chosen[0]) != "item2index" else "itemsearch"
-    with pytest.raises(ValueError, match="the task of step"):
-        one.samples(wrong, chosen[0])
 
 
 def test_held_out_items_stand_in_no_text_task(backbone: Backbone) -> None:
@@ -149,10 +144,8 @@ def test_mixing_by_samples_passes_over_all_tasks_equally_often(backbone: Backbon
 
 
 def test_annealing_is_sequential_recommendation_alone() -> None:
-    tasks = Tasks.sequential(TRAIN.sequences, StageConfig(targets=100), TasksConfig(), (1, "annealing"))
-    assert set(steps(tasks)) == {"seqrec"}
-    with pytest.raises(ValueError):
-        tasks.samples("item2index", 0)
+    batches = Batches(TRAIN.sequences, 21, StageConfig(targets=100), {"seqrec": 1.0}, (1, "annealing"))
+    assert set(steps(batches)) == {"seqrec"}
 
 
 @pytest.mark.parametrize("profile", sorted(EagerConfig.profiles))

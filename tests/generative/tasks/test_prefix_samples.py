@@ -84,12 +84,12 @@ def test_a_step_pads_little() -> None:
 
 def test_prompts_are_user_items_separators_and_an_end() -> None:
     table = CodeTable(np.array([[0, 1], [1, 0]]), (2, 2))
-    assert Pieces(table, 0, separator=False).prompt(np.array([1, 0])) == [3, 4, 2, 5, EOS]
+    assert Pieces(table, 0, separator=False).history(np.array([1, 0])) == [3, 4, 2, 5, EOS]
     pieces = Pieces(table, 3, separator=True)
     assert pieces.extra == 4 and pieces.codes.min() == FIRST + 4
     user = table.n_items + 2
-    assert pieces.prompt(np.array([user, 1])) == [FIRST + 1 + 2, 7, 8, FIRST, EOS]
-    assert pieces.prompt(np.array([], np.int64)) == [EOS]
+    assert pieces.history(np.array([user, 1])) == [FIRST + 1 + 2, 7, 8, FIRST, EOS]
+    assert pieces.history(np.array([], np.int64)) == [EOS]
 
 
 def test_users_stand_in_front_of_their_histories() -> None:

@@ -12,7 +12,7 @@ import torch
 from harness.core import timer
 from harness.generative.tokenizers.item_graph import CollaborativeConfig, CollaborativeEmbeddings, of_width
 from harness.generative.tokenizers.letter import LetterLoss, LetterLossConfig, alignment_loss, diversity_loss, scaled
-from harness.generative.tokenizers.rqvae import RQCodes, RQVAEConfig, Stream, rqvae_codes
+from harness.generative.tokenizers.rqvae import RQCodes, RQVAEConfig, rqvae_codes
 from tests import toys
 from tests.stops import StopAfter
 
@@ -34,7 +34,7 @@ def codes(folder: Path, losses: LetterLossConfig | None, config: RQVAEConfig = S
     text, collaborative = text_and_collaborative()
     run = toys.context(folder, **context)
     term = None if losses is None else LetterLoss(collaborative, losses, run)
-    return rqvae_codes(text, 2, 16, config, run, Stream("letter", term))
+    return rqvae_codes(text, 2, 16, config, run, "letter", term)
 
 
 def test_alignment_is_the_formula() -> None:

@@ -22,7 +22,7 @@ from tests.generative.training.test_code_training import CODES, HISTORY, RULES, 
 def by_hand(model: Any, rule: ScoreNormalization, temperature: float) -> float:
     """-1/T Σ_t log( exp(l_t[y_t] / τ) / Σ_j exp(l_t[j] / τ) ), j over the tokens that the rule compares."""
     network, code = model.network, CODES.digits[TARGET]
-    targets = target_tokens(model.pieces.codes[[TARGET]], "cpu", end=rule == "vocabulary")
+    targets = target_tokens(model.prompts.codes[[TARGET]], "cpu", end=rule == "vocabulary")
     prompts = PromptBatch.of([model.prompt(HISTORY)], "cpu")
     with torch.no_grad():
         states = network.states(prompts.ids, prompts.real, targets)
