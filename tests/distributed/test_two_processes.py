@@ -107,7 +107,8 @@ def test_the_record_counts_all_users_and_is_the_same(name: str, folder: Path) ->
         for messages in (fitted["decode"]["test"], loaded["decode"]["test"]):
             assert messages["users_scored"] in (USERS, 1) and messages["users_expected"] == messages["users_scored"]
             assert messages["short"] == messages["invalid"] == messages["duplicate"] == 0
-        assert fitted["index"] == alone["index"]
+        records = [{**one["index"], "seconds": None} for one in (fitted, alone)]
+        assert records[0] == records[1]
 
 
 @pytest.mark.parametrize("name", PIECES)
