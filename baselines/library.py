@@ -204,7 +204,7 @@ class LibraryRecommender(Recommender[ConfigT], Generic[ConfigT]):
         self.close()
         self._session = session = Session(self.library)
         rows = {"training": data.sequences, **self._features(data)}
-        files = {name: write_ragged(session.folder / f"{name}.npz", each) for name, each in rows.items()}
+        files = {name: write_ragged(session.folder / f"{name}.npz", values) for name, values in rows.items()}
         with context.stage(f"{self.config.model} starts {self.library}"):
             answer = session.request(
                 "open",

@@ -186,8 +186,8 @@ class Passes:
     def windows(self, step: int) -> list[np.ndarray]:
         """Item ids, oldest first."""
         turn, place = divmod(step, self.steps)
-        drawn = self._made(turn)
-        return drawn[place % len(drawn)]
+        windows = self._made(turn)
+        return windows[place % len(windows)]
 
 
 class RPG(GenerativeRecommender[RPGConfig]):

@@ -167,8 +167,8 @@ class Catalogue:
         """The `k` best of the columns `nodes` (users, n); equal scores by column, also where they end the list."""
         depth = min(k, scores.shape[1])
         threshold = scores.topk(depth, dim=1).values[:, -1:]
-        most = int((scores >= threshold).sum(dim=1).max()) if len(scores) else depth
-        values, places = scores.topk(most, dim=1)
+        width = int((scores >= threshold).sum(dim=1).max()) if len(scores) else depth
+        values, places = scores.topk(width, dim=1)
         columns, order = nodes.gather(1, places).sort(dim=1)
         values, best = values.gather(1, order).sort(dim=1, descending=True, stable=True)
         columns, values = columns.gather(1, best)[:, :depth].cpu().numpy(), to_float64(values[:, :depth]).cpu().numpy()

@@ -221,14 +221,14 @@ def run(prepare: Callable[[], Library], folder: Path) -> None:
 
 def serve(commands: IO[str], answers: IO[str], library: Library) -> None:
     """One `done` or `refused` for each command, of which `open` is the first."""
-    make, train = library
+    build, train = library
     link = Channel(commands, answers)
     engine: Any = None
     while (message := receive(commands)) is not None:
         command, answer = message.pop("kind"), {}
         try:
             if command == "open":
-                engine = make(**message)
+                engine = build(**message)
                 answer = engine.size()
             elif command == "fit":
                 answer = train(engine, link, Order(**message["order"]))

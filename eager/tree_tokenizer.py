@@ -223,12 +223,12 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
     """Codes of the catalogue from `vectors` of `needed_sources`; every kind but `file`. With `levels` one tree, whose
     levels are split by these sources; else a tree a source."""
     k, order = config.tokens_of_level(data.n_items), CanonicalOrder.of((), data.items)
-    needed = config.needed_sources()
-    values: dict[Source, np.ndarray] = {source: vectors[source].values[order.items] for source in needed}
+    sources = config.needed_sources()
+    values: dict[Source, np.ndarray] = {source: vectors[source].values[order.items] for source in sources}
     parts, details = [], {}
     if config.levels is not None:
         seed = derive_seed(context.seed, "index", *config.levels)
-        directions = {source: centred(each) for source, each in values.items()}
+        directions = {source: centred(vectors_of_source) for source, vectors_of_source in values.items()}
         mark = fingerprint(VERSION, *directions.values(), k, list(config.levels), config.order, seed)
         leaf_order = "clustered" if config.order == "clustered" else "own"
         make = partial(fused_codes, directions, config.levels, k, order=leaf_order, seed=seed)
@@ -258,7 +258,7 @@ def build_index(data: TrainingData, vectors: Vectors, config: IndexConfig, conte
     return ItemIndex(
         table=CodeTable(np.concatenate(parts, axis=1)[order.item_ranks], tuple(sizes)),
         blocks=tuple(blocks),
-        provenance=Provenance.joined(VERSION, *(vectors[source].provenance for source in needed)),
+        provenance=Provenance.joined(VERSION, *(vectors[source].provenance for source in sources)),
         details={"kind": config.kind, **details},
     )
 
@@ -281,9 +281,9 @@ class DualSourceTokenizer(Tokenizer):
 
     def sources(self) -> tuple[EmbeddingSource, ...]:
         """In a fixed order, independent of the order of tokens."""
-        used = self.index.needed_sources()
-        text = (TextEmbeddings(self.semantic or SemanticConfig()),) if "semantic" in used else ()
-        behavior = (BehaviorEmbeddings(self.behavior or BehaviorConfig()),) if "behavior" in used else ()
+        sources = self.index.needed_sources()
+        text = (TextEmbeddings(self.semantic or SemanticConfig()),) if "semantic" in sources else ()
+        behavior = (BehaviorEmbeddings(self.behavior or BehaviorConfig()),) if "behavior" in sources else ()
         return (*text, *behavior)
 
     def check(self, data: TrainingData) -> None:
@@ -313,5 +313,5 @@ class DualSourceTokenizer(Tokenizer):
 
     def leaks(self) -> tuple[str, ...]:
         """Behaviour vectors of released windows contain validation items; an index file may be made of them."""
-        used = self.index.kind == "file" or "behavior" in self.index.needed_sources()
-        return (LEAK,) if used and self.behavior is not None and self.behavior.windows == "released" else ()
+        reads_behavior = self.index.kind == "file" or "behavior" in self.index.needed_sources()
+        return (LEAK,) if reads_behavior and self.behavior is not None and self.behavior.windows == "released" else ()

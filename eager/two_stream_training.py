@@ -141,8 +141,8 @@ class TwoStreamNetwork(nn.Module):
         self.streams = nn.ModuleDict()
         for source, table in tables.items():
             self.streams[source] = Stream(table, shape, 0 if len(self.streams) else table.n_items)
-        first, *others = self.streams.values()
-        for stream in others:
+        first, *rest = self.streams.values()
+        for stream in rest:
             stream.t5.encoder = first.t5.encoder
 
 
@@ -165,7 +165,7 @@ class TwoStreamModel(RandomNetwork):
         parts = [slice(begin, begin + half) for begin in range(0, table.levels, half)]
         tables = [CodeTable(table.digits[:, part], table.sizes[part]) for part in parts]
         if self.config.tokens == "path":
-            tables = [path_tokens(each) for each in tables]
+            tables = [path_tokens(table) for table in tables]
         torch.manual_seed(derive_seed(context.seed, "eager", "weights"))
         self.network = TwoStreamNetwork(dict(zip(self.sources, tables, strict=True)), self.config)
 
@@ -206,13 +206,13 @@ def union(lists: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> tuple[np
     values = np.where(items == NO_ITEM, -np.inf, values)
     order = np.lexsort((-values, items), axis=1)
     items, values = (np.take_along_axis(part, order, axis=1) for part in (items, values))
-    again = np.zeros(items.shape, dtype=bool)
-    again[:, 1:] = items[:, 1:] == items[:, :-1]
-    items, values = np.where(again, NO_ITEM, items), np.where(again, -np.inf, values)
+    repeated = np.zeros(items.shape, dtype=bool)
+    repeated[:, 1:] = items[:, 1:] == items[:, :-1]
+    items, values = np.where(repeated, NO_ITEM, items), np.where(repeated, -np.inf, values)
     order = np.argsort(items, axis=1, kind="stable")
-    most = int((items != NO_ITEM).sum(axis=1).max(initial=0))
+    width = int((items != NO_ITEM).sum(axis=1).max(initial=0))
     items, values = (np.take_along_axis(part, order, axis=1) for part in (items, values))
-    return items[:, items.shape[1] - most :], values[:, values.shape[1] - most :]
+    return items[:, items.shape[1] - width :], values[:, values.shape[1] - width :]
 
 
 def best(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -230,12 +230,12 @@ def best(items: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.
 def log_probabilities(stream: Stream, prompts: PromptBatch, items: np.ndarray) -> np.ndarray:
     """log p of the codes of `items` (users, n) after `prompts`, float64 (users, n); any value for `NO_ITEM`."""
     users, device = len(items), prompts.ids.device
-    most = max(1, ENTRIES // (users * max(stream.sizes)))
-    reader = stream.reader((), prompts.ids.shape[1], stream.levels * min(most, items.shape[1]))
+    limit = max(1, ENTRIES // (users * max(stream.sizes)))
+    reader = stream.reader((), prompts.ids.shape[1], stream.levels * min(limit, items.shape[1]))
     start = reader.prefill(prompts)
     parts = []
-    for begin in range(0, items.shape[1], most):
-        ids = torch.from_numpy(items[:, begin : begin + most].clip(min=0)).to(device)
+    for begin in range(0, items.shape[1], limit):
+        ids = torch.from_numpy(items[:, begin : begin + limit].clip(min=0)).to(device)
         tokens, count = stream.tokens(ids), ids.shape[1]
         states, parents = start.expand(-1, count, -1), torch.full_like(ids, -1)
         total = torch.zeros(ids.shape, device=device)
@@ -303,9 +303,9 @@ class Transfer(nn.Module):
         replaced = torch.randint(stream.levels, (len(items),), device=items.device)
         sizes = torch.tensor(stream.sizes, device=items.device)[replaced]
         moved = 1 + (torch.rand(len(items), device=items.device) * (sizes - 1)).long()
-        others = (stream.digits[items, replaced] + moved) % sizes
+        negatives = (stream.digits[items, replaced] + moved) % sizes
         offsets = torch.tensor(stream.offsets, device=items.device)[replaced] + stream.vocabulary
-        false = tokens.index_put((rows, replaced), table(others + offsets))
+        false = tokens.index_put((rows, replaced), table(negatives + offsets))
         logits = self.judge(self.states(torch.cat([tokens, false]), guide.repeat(2, 1))[:, 0])[:, 0].float()
         labels = torch.arange(len(logits), device=items.device) < len(items)
         return torch.cat(costs).mean() + functional.binary_cross_entropy_with_logits(logits, labels.float())
@@ -325,7 +325,7 @@ class TwoStreamTraining(CodeTraining[TwoStreamModel]):
         self.contrast, self.transfer = contrast, transfer
 
     def run(self, inputs: RecipeInputs, context: RunContext) -> dict[str, Any]:
-        vectors: dict[Source, np.ndarray] = {source: each.values for source, each in inputs.vectors.items()}
+        vectors: dict[Source, np.ndarray] = {source: entry.values for source, entry in inputs.vectors.items()}
         auxiliary = self.auxiliary(vectors, context)
 
         def mean(histories: list[np.ndarray], items: np.ndarray, step: int, part: int) -> torch.Tensor:

@@ -125,7 +125,7 @@ def unknown_name(
     if near := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
         hint = f"did you mean {' or '.join(near)}?"
     elif names:
-        more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
-        hint = f"known: {', '.join(names[:SHOWN])}{more}"
+        ellipsis = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
+        hint = f"known: {', '.join(names[:SHOWN])}{ellipsis}"
     message = f"{hint} {otherwise or ''}".strip() if hint else (otherwise or "").strip("()")
     return InputError(f"unknown {kind} {name!r}", where=where, hint=message or None, code="unknown-name")

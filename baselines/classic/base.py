@@ -106,9 +106,9 @@ def _sorted_lists(
     """Entries as lists of the given shape: greatest first, ties by column, cut to the shape."""
     order = np.lexsort((columns, -values, rows))
     mask, places = first_of_each(rows[order], shape[0], shape[1])
-    chosen = order[mask]
+    selected = order[mask]
     items, scores = np.full(shape, NO_ITEM), np.zeros(shape)
-    items[rows[chosen], places], scores[rows[chosen], places] = columns[chosen], values[chosen]
+    items[rows[selected], places], scores[rows[selected], places] = columns[selected], values[selected]
     return items, scores
 
 

@@ -76,10 +76,10 @@ def require_memory(data: TrainingData) -> None:
     """Raises `InputError` if the item matrix does not fit into the free memory."""
     import psutil
 
-    needed, free = data.n_items**2 * CELL, psutil.virtual_memory().available
-    if needed > free:
+    size, free = data.n_items**2 * CELL, psutil.virtual_memory().available
+    if size > free:
         raise InputError(
-            f"EASE needs {needed:,} bytes for {data.n_items:,} x {data.n_items:,} item weights, and {free:,} are free",
+            f"EASE needs {size:,} bytes for {data.n_items:,} x {data.n_items:,} item weights, and {free:,} are free",
             where=data.dataset,
             hint="take a data set of fewer items, or itemknn, whose memory grows with the interactions",
             code="too-large",

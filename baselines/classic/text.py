@@ -49,20 +49,20 @@ def tfidf(
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    chosen = tuple(fields or (TITLED if any(entry.title for entry in text) else UNTITLED))
-    documents = [_document(entry, chosen) for entry in text]
+    selected = tuple(fields or (TITLED if any(entry.title for entry in text) else UNTITLED))
+    documents = [_document(entry, selected) for entry in text]
     try:
         result = TfidfVectorizer(sublinear_tf=True, max_df=max(int(COMMON * len(text)), FEWEST)).fit_transform(
             documents
         )
     except ValueError as error:  # the vocabulary is empty
-        message = f"no item has a word of its own in {', '.join(chosen)}"
+        message = f"no item has a word of its own in {', '.join(selected)}"
         raise InputError(
             message, where=location, hint="choose others: --set textknn.fields=… (graph.fields=…)", code="empty-data"
         ) from error
     vectors = sparse.csr_array(result, dtype=np.float64)
     vectors.sort_indices()  # fixes the order of summation in products
-    return vectors, chosen
+    return vectors, selected
 
 
 def _document(entry: ItemText, fields: Sequence[TextField]) -> str:

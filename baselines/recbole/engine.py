@@ -143,8 +143,8 @@ class Engine(LibraryEngine):
 
 def _config(model: str, settings: dict[str, Any], extra: list[str]) -> Config:
     needed = ("loss_type", "train_neg_sample_args", "gpu_id", "use_gpu")
-    some = {name: settings[name] for name in needed if name in settings}
-    config = Config(model=model, dataset=data.NAME, config_dict=some)
+    subset = {name: settings[name] for name in needed if name in settings}
+    config = Config(model=model, dataset=data.NAME, config_dict=subset)
     names = set(config.final_config_dict) | {name for group in config.parameters.values() for name in group}
     for name in extra:
         if name not in names:
@@ -246,8 +246,8 @@ class HarnessTrainerMixin:
                 self.best_valid_score = facts["best_valid"]
             self.batch, self.summed = facts["batch"], facts["summed"]
         steps = len(loader)
-        done = self.start_epoch * steps + self.batch
-        link.note(stage=order.stage, steps=self.epochs * steps, done=done, epoch=self.start_epoch)
+        completed = self.start_epoch * steps + self.batch
+        link.note(stage=order.stage, steps=self.epochs * steps, done=completed, epoch=self.start_epoch)
 
     @property
     def best_valid(self) -> float | None:

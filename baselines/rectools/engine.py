@@ -253,8 +253,8 @@ class Training:
 
     def run(self) -> dict[str, Any]:
         """Trains the remaining epochs; the best weights are in the engine afterwards."""
-        done = self.epoch * self.batches + self.batch
-        self.link.note(stage="train", steps=self.epochs * self.batches, done=done, epoch=self.epoch)
+        completed = self.epoch * self.batches + self.batch
+        self.link.note(stage="train", steps=self.epochs * self.batches, done=completed, epoch=self.epoch)
         while not self.finished:
             start_time = time.monotonic()
             loss = self._epoch()

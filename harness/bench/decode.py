@@ -239,14 +239,14 @@ class _Reference:
         """Whether each user's list equals the reference's, and the largest difference of scores."""
         users = sorted(self.lists)
         reference = np.stack([self.lists[user][0] for user in users])
-        same = (reference == items[users]).all(axis=1)
+        equal = (reference == items[users]).all(axis=1)
         listed = reference >= 0
         separate = np.abs(np.stack([self.lists[user][1] for user in users]) - scores[users])[listed]
         limit = float(separate.max(initial=0.0))
         return {
-            "identical": bool(same.all()) and len(users) == len(items) and limit <= TOLERANCE,
+            "identical": bool(equal.all()) and len(users) == len(items) and limit <= TOLERANCE,
             "users_compared": len(users),
-            "users_identical": int(same.sum()),
+            "users_identical": int(equal.sum()),
             "largest_score_difference": limit,
             "score_tolerance": TOLERANCE,
         }

@@ -54,11 +54,11 @@ def measure_index(options: Options) -> Outcome:
     seconds, repaired = seconds_of(trees.repaired)
     inertia = trees.inertia(codes[:, 0])
     sizes = np.bincount(codes[:, 0])
-    both = {str(n): _both(n, options) for n in (TREE_SIZES if options.items is None else (items,))}
+    parts = {str(n): _both(n, options) for n in (TREE_SIZES if options.items is None else (items,))}
     return Outcome(
         "index",
         "items",
-        bool((codes == reference).all()) and all(one["equal_for_equal_seeds"] for one in both.values()),
+        bool((codes == reference).all()) and all(one["equal_for_equal_seeds"] for one in parts.values()),
         timed,
         {"items": items, "seed": options.seed},
         {
@@ -67,7 +67,7 @@ def measure_index(options: Options) -> Outcome:
             "largest_and_smallest_cluster": [int(sizes.max()), int(sizes.min())],
         },
         {
-            "both": both,
+            "both": parts,
             "repaired": {
                 "seconds": seconds,
                 "inertia": trees.inertia(repaired) / inertia,
@@ -85,8 +85,8 @@ def _both(items: int, options: Options) -> dict[str, Any]:
         took, codes_of_both = seconds_of(value.both)
         results.append(codes_of_both)
         seconds.append(took)
-    same = all(np.array_equal(results[0], other) for other in results[1:])
-    return {"median_seconds": float(np.median(seconds)), "seconds": seconds, "equal_for_equal_seeds": same}
+    identical = all(np.array_equal(results[0], other) for other in results[1:])
+    return {"median_seconds": float(np.median(seconds)), "seconds": seconds, "equal_for_equal_seeds": identical}
 
 
 def measure_trie(options: Options) -> Outcome:

@@ -47,8 +47,8 @@ def measure(sizes: Sequence[int], items: int = CATALOGUE, seed: int = 1) -> list
     results = []
     for users in sizes:
         command = [sys.executable, "-c", code, str(users), str(items), str(seed)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        results.append(json.loads(done.stdout))
+        completed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        results.append(json.loads(completed.stdout))
     return results
 
 

@@ -54,9 +54,11 @@ def measure(options: Options) -> Outcome:
         "precision": "float32",
         "seed": options.seed,
     }
-    same = all(part["identical"] for part in parts.values())
+    equal = all(part["identical"] for part in parts.values())
     checks = {name: part.pop("checks") for name, part in parts.items()}
-    return Outcome("train", f"next items of users with {first} items", same, entries[first][0], settings, checks, parts)
+    return Outcome(
+        "train", f"next items of users with {first} items", equal, entries[first][0], settings, checks, parts
+    )
 
 
 def _histories(options: Options, items: int, users: int) -> list[np.ndarray]:
@@ -86,11 +88,11 @@ def _case(bench: Any, histories: list[np.ndarray], options: Options) -> tuple[Pa
     logits = _largest_difference(work)
     timed = _timed(work, options.rounds)
     gradients = _gradient_differences(*(side.gradients for side in timed.results))
-    same = logits <= LOGITS and gradients["worst_tensor"] <= GRADIENTS
+    identical = logits <= LOGITS and gradients["worst_tensor"] <= GRADIENTS
     rate = gemm_rate() if bench.device == "cpu" else None
     operations = 6 * work.weights * work.tokens["shared"]
     fields: dict[str, Any] = {
-        "identical": same,
+        "identical": identical,
         "ratio": timed.ratio,
         "samples": work.samples,
         "tokens": work.tokens,

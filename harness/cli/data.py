@@ -61,15 +61,15 @@ def bring(
     """Register a data set from a folder or a file as `-d NAME`."""
     from harness.data.loading import import_folder
 
-    kept, dataset = import_folder(folder, name, order or "time", reading, tie_seed=tie_seed, repeat=again)
+    stored, dataset = import_folder(folder, name, order or "time", reading, tie_seed=tie_seed, repeat=again)
     for line in dataset.notes:
         log(line)
     if as_json:
-        counts = {key: getattr(kept, key) for key in ("name", "fingerprint", "users", "items", "interactions")}
+        counts = {key: getattr(stored, key) for key in ("name", "fingerprint", "users", "items", "interactions")}
         print_json({**counts, "order": dataset.order, "lost": dict(dataset.lost), "notes": list(dataset.notes)})
     else:
-        size = f"{kept.users:,} users, {kept.items:,} items, {kept.interactions:,} interactions"
-        print(f"{kept.name}: {size}, fingerprint {kept.fingerprint}; use it as -d {kept.name}")
+        size = f"{stored.users:,} users, {stored.items:,} items, {stored.interactions:,} interactions"
+        print(f"{stored.name}: {size}, fingerprint {stored.fingerprint}; use it as -d {stored.name}")
 
 
 @with_reading
@@ -107,15 +107,20 @@ def send(
     from harness.data.loading import load_dataset
 
     loaded = load_dataset(dataset, order or "time", reading)
-    done = export(loaded, layout, output)
-    for line in done.dropped:
+    copy = export(loaded, layout, output)
+    for line in copy.dropped:
         log(f"not written: {line}")
     if as_json:
-        fields = {"layout": done.layout, "exact": done.exact, "lost": list(done.dropped), "order": done.order}
-        print_json({"dataset": loaded.name, "fingerprint": loaded.fingerprint, **fields, "path": str(done.folder)})
+        fields = {
+            "layout": copy.layout,
+            "exact": copy.exact,
+            "lost": list(copy.dropped),
+            "order": copy.order,
+        }
+        print_json({"dataset": loaded.name, "fingerprint": loaded.fingerprint, **fields, "path": str(copy.folder)})
     else:
-        config = f"the same fingerprint, {loaded.fingerprint}" if done.exact else "another fingerprint, as stated above"
-        print(f"written to {done.folder}; read back it has {config}")
+        config = f"the same fingerprint, {loaded.fingerprint}" if copy.exact else "another fingerprint, as stated above"
+        print(f"written to {copy.folder}; read back it has {config}")
 
 
 def prepare(
@@ -140,17 +145,17 @@ def prepare(
     share = BAD_LINES if bad_lines is None else bad_lines
     request = Request(name, raw, tie_seed, text, since, until, share)
     with reporter() as progress:
-        done = build(request, progress)
-    story = done.story
+        prepared = build(request, progress)
+    story = prepared.story
     for warning in story["warnings"]:
         log(f"harness: warning: {warning}")
     if as_json:
-        print_json({**story, "fresh": done.fresh, "path": str(done.kept.path)})
+        print_json({**story, "fresh": prepared.fresh, "path": str(prepared.kept.path)})
         return
-    _print(done, story)
+    _print(prepared, story)
 
 
-def _print(done: Prepared, story: Mapping[str, Any]) -> None:
+def _print(prepared: Prepared, story: Mapping[str, Any]) -> None:
     columns = {"step": story["title"], "users": "users", "items": "items", "interactions": "interactions"}
     print_table(story["steps"], columns)
     if published := story["published"]:
@@ -164,8 +169,8 @@ def _print(done: Prepared, story: Mapping[str, Any]) -> None:
         print_plain(f"{file}: SHA-256 {digest[:16]}…, {message}")
     print_plain(story["settings"]["tie_rule"])
     print_plain(f"{story['ties']['test_items']:.1%} of test items have the timestamp of the item before them")
-    state = "ready" if done.fresh else "ready already, from the same raw files"
-    print_plain(f"{done.kept.name} {done.kept.fingerprint}: {state}; use it with -d {done.kept.name}")
+    state = "ready" if prepared.fresh else "ready already, from the same raw files"
+    print_plain(f"{prepared.kept.name} {prepared.kept.fingerprint}: {state}; use it with -d {prepared.kept.name}")
 
 
 @with_reading
@@ -213,25 +218,25 @@ def verify(
     """Check fingerprints, split rules and leakage; exit code 2 if a check fails or a leak is detected."""
     from harness.runs.dataset_check import inspect
 
-    found = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()), reading)
-    for line in found.dataset.notes:
+    checked = inspect(dataset, order or "time", protocol, tuple(sets or ()), tuple(artefacts or ()), reading)
+    for line in checked.dataset.notes:
         log(line)
     if as_json:
-        print_json(found.document())
+        print_json(checked.document())
     else:
-        rules = [{**asdict(entry), "name": RULES.get(entry.name, entry.name)} for entry in found.checks]
+        rules = [{**asdict(entry), "name": RULES.get(entry.name, entry.name)} for entry in checked.checks]
         print_table(rules, {"name": "rule", "ok": "holds", "detail": "found"})
-        if found.audit is not None:
-            rows = [asdict(entry) for entry in found.audit.findings]
+        if checked.audit is not None:
+            rows = [asdict(entry) for entry in checked.audit.findings]
             print_table(rows, {"name": "finding", "count": "count", "total": "of", "alarm": "alarm", "detail": ""})
-            values = [{"count": count, "what": reason} for reason, count in found.audit.lost.items()]
+            values = [{"count": count, "what": reason} for reason, count in checked.audit.lost.items()]
             if values:
                 print_table(values, {"count": "count", "what": "lost or not evaluated"})
-    if found.broken:
-        message = f"{len(found.broken)} of {len(found.checks)} rules are broken ({', '.join(found.broken)})"
+    if checked.broken:
+        message = f"{len(checked.broken)} of {len(checked.checks)} rules are broken ({', '.join(checked.broken)})"
         raise InputError(message, where=dataset, hint="the table has the values", code="check-failed")
-    if found.alarms:
-        message = f"the audit found {counted(len(found.alarms), 'leak')}: {'; '.join(found.alarms)}"
+    if checked.alarms:
+        message = f"the audit found {counted(len(checked.alarms), 'leak')}: {'; '.join(checked.alarms)}"
         raise InputError(message, where=dataset, code="check-failed")
 
 

@@ -40,10 +40,10 @@ def doctor(
     """
     from harness.runs.doctor import estimate, examine
 
-    needed = None if profile is None else estimate(model, profile, dataset, tuple(sets or ()), order or "time", reading)
+    needs = None if profile is None else estimate(model, profile, dataset, tuple(sets or ()), order or "time", reading)
     entries = examine()
     if as_json:
-        print_json(entries if needed is None else {**entries, "estimate": needed})
+        print_json(entries if needs is None else {**entries, "estimate": needs})
         return
     machine = {**entries["machine"], **{f"device {device['name']}": device["detail"] for device in entries["devices"]}}
     print_facts(machine, "machine")
@@ -51,16 +51,16 @@ def doctor(
     print_table(entries["packages"], heads)
     for kind in ("datasets", "backbones"):
         print_table(entries[kind], {"name": kind, "ok": "ready", "hint": "hint"})
-    if needed is not None:
-        _print_estimate(needed)
+    if needs is not None:
+        _print_estimate(needs)
 
 
-def _print_estimate(needed: dict[str, Any]) -> None:
-    speed = f"{needed['flops_per_second'] / 1e12:.2f} TFLOP/s"
+def _print_estimate(needs: dict[str, Any]) -> None:
+    speed = f"{needs['flops_per_second'] / 1e12:.2f} TFLOP/s"
     fields = {
-        "model": f"{needed['model']}, profile {needed['profile']}, {needed['backbone']}",
-        "parameters": f"{needed['parameters'] / 1e6:,.0f} million",
-        "speed": f"{speed} on {needed['device']}, {needed['precision']}, measured",
+        "model": f"{needs['model']}, profile {needs['profile']}, {needs['backbone']}",
+        "parameters": f"{needs['parameters'] / 1e6:,.0f} million",
+        "speed": f"{speed} on {needs['device']}, {needs['precision']}, measured",
     }
     print_facts(fields, "estimate")
     parts = ("weights", "gradients", "moments", "activations", "total")
@@ -71,7 +71,7 @@ def _print_estimate(needed: dict[str, Any]) -> None:
             **{part: round(stage[f"{part}_gib"], 1) for part in parts},
             "hours": "give -d" if stage["hours"] is None else f"{stage['hours']:,.1f}",
         }
-        for stage in needed["stages"]
+        for stage in needs["stages"]
     ]
     columns = {"stage": "stage", "trained": "millions trained", **{part: f"{part} GiB" for part in parts}}
     print_table(rows, {**columns, "hours": "hours at least"})

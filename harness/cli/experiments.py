@@ -227,13 +227,13 @@ def tune(
         with alone(current_study, lambda: log(f"another process works on {current_study.path}; waiting"), fresh=fresh):
             _announce_study(current_study)
             conduct(current_study, reporter, log)
-        done = []
+        finished = []
         if run:
             best = current_study.best_job()
             for number in items or (best.seed,):
                 with reporter() as bars:
-                    done.append(execute(replace(best, seed=number), store, fresh=fresh, reporter=bars, note=log))
-    _conclude(current_study, done, as_json=as_json)
+                    finished.append(execute(replace(best, seed=number), store, fresh=fresh, reporter=bars, note=log))
+    _conclude(current_study, finished, as_json=as_json)
 
 
 def _announce_study(study: Study) -> None:

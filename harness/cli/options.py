@@ -126,7 +126,7 @@ def expanded(value: Any) -> Any:
     """A path, or each path of a list, with `~` expanded; other values are unchanged."""
     if isinstance(value, Path):
         return Path(os.path.expanduser(value))
-    return [expanded(each) for each in value] if isinstance(value, list) else value
+    return [expanded(element) for element in value] if isinstance(value, list) else value
 
 
 BadLines = Annotated[

@@ -164,26 +164,26 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else escape_control(str(value))
 
 
-def print_summary(done: Sequence[Finished], store: Store, *, as_json: bool) -> None:
+def print_summary(runs: Sequence[Finished], store: Store, *, as_json: bool) -> None:
     """Tables on stdout, or on stderr next to the JSON document (a list for several runs)."""
     from harness.protocol.protocol import MAIN_METRIC
     from harness.reports import formats
     from harness.reports.leaderboard import boards, standing
     from harness.reports.tables import sheets_drawn
 
-    for finished in done:
+    for finished in runs:
         if finished.reused:
             log(f"{finished.record.run_id} is complete already, from {finished.record.finished:%Y-%m-%d %H:%M} UTC")
         print_plain(formats.metrics_table(finished.record), as_json=as_json)
-    record = done[-1].record
+    record = runs[-1].record
     board, row = standing(boards(store.query(record.dataset.name), MAIN_METRIC), record.run_id)
-    drawn = sheets_drawn([formats.sheet(board, MAIN_METRIC)], console(as_json=as_json).width)
-    print_plain(drawn, as_json=as_json)
+    board_text = sheets_drawn([formats.sheet(board, MAIN_METRIC)], console(as_json=as_json).width)
+    print_plain(board_text, as_json=as_json)
     print_plain(formats.place_text(board, row, MAIN_METRIC), as_json=as_json)
-    for finished in done:
+    for finished in runs:
         log(f"stored in {finished.path}")
     if as_json:
-        documents = [finished.document() for finished in done]
+        documents = [finished.document() for finished in runs]
         print_json(documents if len(documents) > 1 else documents[0])
 
 

@@ -82,7 +82,7 @@ def run(
         stop_at_eof()
     values = (tuple(sets or ()), config, device, protocol, order, tuple(track or ()))
     options = RunOptions(dataset, profile, tuple(seed or ()), *values, reading=reading)
-    store, done = Store(results), []
+    store, finished = Store(results), []
     again = (superseded(replaces) or True) if fresh else False
     if explain:
         _explain(plan(model, options), store, fresh=fresh, as_json=as_json)
@@ -98,11 +98,11 @@ def run(
                 log(f"{model} runs in one process; the other {world.size - 1} are idle")
             with reporter() as bars:
                 process_group = world if shares else SINGLE_PROCESS
-                done.append(
+                finished.append(
                     execute(job, store, fresh=again, expected=expected, reporter=bars, note=log, world=process_group)
                 )
     if not world.rank:
-        print_summary(done, store, as_json=as_json)
+        print_summary(finished, store, as_json=as_json)
 
 
 def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -> None:
@@ -119,8 +119,8 @@ def _explain(jobs: Sequence[Job], store: Store, *, fresh: bool, as_json: bool) -
         text = f"{plan.model} on {plan.dataset}, seed {plan.seed}"
         print_table(rows, {"stage": text, "state": "state", "key": "key", "why": "why"})
         for step in plan.steps:
-            for each in step.differs:
-                print(f"{step.stage}: {each.part} is {quote(each.asked)}, kept: {quote(each.kept)}")
+            for difference in step.differs:
+                print(f"{step.stage}: {difference.part} is {quote(difference.asked)}, kept: {quote(difference.kept)}")
 
 
 @with_reading
@@ -150,8 +150,8 @@ def evaluate(
     seeds = () if seed is None else (seed,)
     options = RunOptions(dataset, seeds=seeds, sets=tuple(sets or ()), protocol=protocol, order=order, reading=reading)
     with stdout_kept():
-        done = measure(predictions, options, store, log, name=name)
-    print_summary([done], store, as_json=as_json)
+        finished = measure(predictions, options, store, log, name=name)
+    print_summary([finished], store, as_json=as_json)
 
 
 def ensemble(
@@ -179,5 +179,5 @@ def ensemble(
     members = [run for group in groups for run in group.runs]
     with stdout_kept():
         data = measured(members, dataset if dataset is not None and Path(dataset).is_dir() else None)
-        done = fuse(name, members, [data.lists(run) for run in members], data.dataset, data.split, store)
-    print_summary([done], store, as_json=as_json)
+        finished = fuse(name, members, [data.lists(run) for run in members], data.dataset, data.split, store)
+    print_summary([finished], store, as_json=as_json)

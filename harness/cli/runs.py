@@ -266,7 +266,7 @@ def export(
     stored = choose_one(Store(results), run, dataset)
     name = stored.record.model
     if not hasattr(model_entries()[name].load() if name in model_entries() else None, "export"):
-        exportable = sorted(each for each, entry in model_entries().items() if hasattr(entry.load(), "export"))
+        exportable = sorted(model for model, entry in model_entries().items() if hasattr(entry.load(), "export"))
         raise bad_selection(
             f"{name} is not a language model and cannot be exported",
             where="RUN",

@@ -47,10 +47,10 @@ def acquire_lock(
     """
     from filelock import FileLock, SoftFileLease
 
-    hold, report = LockHandle(), cache(waiting)
+    handle, report = LockHandle(), cache(waiting)
 
     def compromised(_: object) -> None:
-        hold.lost = True
+        handle.lost = True
 
     with translate_os_errors(path, hint):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def acquire_lock(
             _acquire(lease, report, StaleLeaseReaper(Path(lease.lock_file), path if file_lock.is_locked else None))
             if file_lock.is_locked:
                 _sign(path, lease.token)
-        yield hold
+        yield handle
     finally:
         lease.release()
         file_lock.release()

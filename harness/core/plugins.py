@@ -96,8 +96,8 @@ def class_in_file(target: str, kind: type) -> type:
     return plugin
 
 
-def _bad_plugin(what: str, where: Path | str, hint: str) -> InputError:
-    return InputError(what, where=where, hint=hint, code="bad-plugin")
+def _bad_plugin(message: str, where: Path | str, hint: str) -> InputError:
+    return InputError(message, where=where, hint=hint, code="bad-plugin")
 
 
 def model_name(target: str) -> str:

@@ -47,13 +47,13 @@ def byte_bar(progress: Progress | None, name: str, unit: int, total: int | None)
     if progress is None:
         yield lambda position: None
         return
-    stage, done = progress.open(name, None if total is None else -(-total // unit)), 0
+    stage, steps_done = progress.open(name, None if total is None else -(-total // unit)), 0
 
     def reach(position: int) -> None:
-        nonlocal done
-        if (steps := -(-position // unit) - done) > 0:
+        nonlocal steps_done
+        if (steps := -(-position // unit) - steps_done) > 0:
             stage.advance(steps)
-            done += steps
+            steps_done += steps
 
     try:
         yield reach
@@ -239,11 +239,11 @@ def _kept(part: Path, url: str, file: RemoteFile) -> tuple[int, dict[str, str]]:
     state: dict[str, str] = {}
     with suppress(OSError, InputError):
         state = {key: text for key, text in read_json_object(_state(part)).items() if isinstance(text, str)}
-    same = state.get("url") == url and bool(state.get("validator"))
-    if not have or not (same or file.sha256) or (file.size is not None and have > file.size):
+    unchanged = state.get("url") == url and bool(state.get("validator"))
+    if not have or not (unchanged or file.sha256) or (file.size is not None and have > file.size):
         return 0, headers
     headers["Range"] = f"bytes={have}-"
-    if same:
+    if unchanged:
         headers["If-Range"] = state["validator"]
     return have, headers
 
@@ -263,9 +263,9 @@ def _total(response: requests.Response, have: int) -> int | None:
     return have + int(length) if length.isdigit() and response.status_code in (200, 206) else None
 
 
-def _room(part: Path, needed: int) -> None:
+def _room(part: Path, size: int) -> None:
     free = shutil.disk_usage(part.parent).free
-    if needed > free:
-        message = f"{needed:,} bytes are to come, and {free:,} are free"
+    if size > free:
+        message = f"{size:,} bytes are to come, and {free:,} are free"
         hint = "free some space; the same command continues"
         raise InputError(message, where=str(part.parent), hint=hint, code="too-large")

@@ -131,9 +131,9 @@ LAYOUTS = (  # where a folder holds several, the first one counts, and the data 
 
 def check_order(order: str) -> Order:
     """`time` or `file`; `InputError` for anything else."""
-    for known in ORDERS:
-        if order == known:
-            return known
+    for order_name in ORDERS:
+        if order == order_name:
+            return order_name
     raise unknown_name("order", order, ORDERS, where="--order")
 
 

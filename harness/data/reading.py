@@ -234,13 +234,13 @@ class BadLines:
             return ()
         first = self._first[0]
         if self.count > self.reading.tolerated(lines):
-            what, hint = first.what, first.hint
+            message, hint = first.what, first.hint
             if self.count > 1 or self.reading.bad_lines:
-                what += f" ({self.count:,} of {lines:,} lines are wrong, {self.reading.tolerated(lines):,} may be)"
+                message += f" ({self.count:,} of {lines:,} lines are wrong, {self.reading.tolerated(lines):,} may be)"
             if lines not in (0, self.count) and self.reading.bad_lines:
                 share = min(0.99, -(-100 * self.count // lines) / 100)
                 hint = f"{f'{hint}; ' if hint else ''}or leave such lines out with --bad-lines {share:g}"
-            raise InputError(what, where=first.where, hint=hint, code=first.code)
+            raise InputError(message, where=first.where, hint=hint, code=first.code)
         text = "; ".join(f"{error.where}: {error.what}" for error in self._first)
         value = ", …" if self.count > len(self._first) else ""
         return (f"{self.name}: {self.count:,} of {lines:,} lines are wrong and left out ({text}{value})",)
@@ -280,7 +280,7 @@ def normalized(name: str) -> str:
 
 def matched(
     columns: Sequence[str],
-    needed: tuple[str, ...],
+    required: tuple[str, ...],
     optional: tuple[str, ...],
     reading: Reading,
     location: str,
@@ -288,7 +288,7 @@ def matched(
 ) -> Matched:
     """Finds the canonical columns that are present. Raises `InputError` where one of `needed` is missing (`subject` is
     what lacks it), and for a name that `--columns` gives and the file does not have."""
-    expected = (*needed, *optional)
+    expected = (*required, *optional)
     places: dict[str, str] = {}
     for canonical in expected:
         if (given := reading.column(canonical)) is not None:
@@ -308,7 +308,7 @@ def matched(
     unused = [name for name in columns if name not in places.values()]
     extra = [name for name in unused if DESCRIPTION in expected and normalized(name) in EXTRA_TEXT]
     places = {canonical: places[canonical] for canonical in expected if canonical in places}
-    if missing := [column for column in needed if column not in places]:
-        hint = f"name the columns {','.join(needed)}"
+    if missing := [column for column in required if column not in places]:
+        hint = f"name the columns {','.join(required)}"
         raise lacking(missing, columns, location, hint, f", or say --columns: {FORM}", subject)
     return Matched(places, tuple(name for name in unused if name not in extra), tuple(extra))

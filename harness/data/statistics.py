@@ -69,12 +69,12 @@ def compared(dataset: Dataset, published: Sequence[Published]) -> list[dict[str,
     mean = round(dataset.interactions / max(len(dataset.users), 1), MEAN_DIGITS)
     lines: list[dict[str, Any]] = []
     for entry in published:
-        for what, here in {**counts, "mean length": mean}.items():
-            if (stated := getattr(entry, what.replace(" ", "_"))) is not None:
-                unit = entry.rounded.get(what, 1)
+        for label, here in {**counts, "mean length": mean}.items():
+            if (stated := getattr(entry, label.replace(" ", "_"))) is not None:
+                unit = entry.rounded.get(label, 1)
                 rounds = unit > 1 and abs(here - stated) <= unit / 2
                 difference = 0 if rounds else round(here - stated, MEAN_DIGITS)
-                fields = {"what": what, "published": stated, "here": here, "difference": difference}
+                fields = {"what": label, "published": stated, "here": here, "difference": difference}
                 lines.append({**fields, "source": entry.source})
     return lines
 
@@ -84,11 +84,11 @@ def ties(dataset: Dataset) -> dict[str, Any]:
     validation items of which that is true (users with 3 or more interactions)."""
     assert dataset.timestamps is not None
     times, offsets = dataset.timestamps, dataset.sequences.offsets
-    same = np.zeros(len(times), bool)
-    same[1:] = times[1:] == times[:-1]
-    same[offsets[:-1]] = False
+    tied = np.zeros(len(times), bool)
+    tied[1:] = times[1:] == times[:-1]
+    tied[offsets[:-1]] = False
     ends = offsets[1:][dataset.sequences.lengths >= 3]
-    counted = {"interactions": same, "test_items": same[ends - 1], "validation_items": same[ends - 2]}
+    counted = {"interactions": tied, "test_items": tied[ends - 1], "validation_items": tied[ends - 2]}
     return {name: round(float(result.mean()), 6) if len(result) else 0.0 for name, result in counted.items()}
 
 

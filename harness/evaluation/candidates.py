@@ -67,13 +67,13 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     places = np.where(
         is_target.any(axis=1), np.cumsum(listed, axis=1)[np.arange(len(is_target)), is_target.argmax(axis=1)], 0
     )
-    lists, held = int((lengths > 0).sum()), int((places > 0).sum())
-    candidates = Candidates(lists, held, lower=int((places > (lengths + 1) // 2).sum()))
+    lists, hits = int((lengths > 0).sum()), int((places > 0).sum())
+    candidates = Candidates(lists, hits, lower=int((places > (lengths + 1) // 2).sum()))
     own_rows = rows_of(requests.cases, predictions.cases)
     histories = requests.histories.take(own_rows)
     names = incidence(histories.rows(), histories.values, (len(histories), n_items))
     room = n_items - names.sum(axis=1)
-    if lists < LISTS or held < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
+    if lists < LISTS or hits < HELD * lists or np.median((lengths / room)[lengths > 0]) > SHARE:
         return candidates
     rows = np.flatnonzero((places > 0) & (lengths > 1))
     if len(rows) < LISTS:
@@ -88,9 +88,9 @@ def look_for_candidates(predictions: Predictions, requests: Requests, targets: T
     likeness = _likeness(rest, requested, neighbours, own_pair)
     sample = _drawn(rest, requested, neighbours, n_items)
     random = _likeness(sample, np.arange(len(requested)), len(requested) + np.arange(len(neighbours)), own_pair)
-    similar, drawn = float(likeness.mean()), float(random.mean())
-    alarm = _alarm(candidates, has_value, similar, drawn)
-    return replace(candidates, neighbour=float(has_value.mean()), likeness=similar, random_likeness=drawn, alarm=alarm)
+    similar, chance = float(likeness.mean()), float(random.mean())
+    alarm = _alarm(candidates, has_value, similar, chance)
+    return replace(candidates, neighbour=float(has_value.mean()), likeness=similar, random_likeness=chance, alarm=alarm)
 
 
 def _alarm(candidates: Candidates, has_value: np.ndarray, likeness: float, random: float) -> str:
@@ -124,14 +124,17 @@ def _hold_neighbours(
     similar; users with the same target are not compared, nor with those whose target is in the history."""
     rows, neighbour_rows = rest[requested], rest[neighbours]
     common = (rows @ neighbour_rows.T).toarray()
-    holds, held = rows[:, target_items[neighbours]].toarray(), neighbour_rows[:, target_items[requested]].toarray().T
-    sizes = rows.sum(axis=1)[:, None] - holds + neighbour_rows.sum(axis=1) - held
+    own_hits, hits = (
+        rows[:, target_items[neighbours]].toarray(),
+        neighbour_rows[:, target_items[requested]].toarray().T,
+    )
+    sizes = rows.sum(axis=1)[:, None] - own_hits + neighbour_rows.sum(axis=1) - hits
     index = common / np.maximum(1, sizes - common)
     index[
         (target_items[requested][:, None] == target_items[neighbours])
         | (names[requested][:, target_items[neighbours]].toarray() > 0)
     ] = -1
-    return holds[np.arange(len(requested)), index.argmax(axis=1)] > 0
+    return own_hits[np.arange(len(requested)), index.argmax(axis=1)] > 0
 
 
 def _likeness(rest: csr_array, requested: np.ndarray, neighbours: np.ndarray, same_user: np.ndarray) -> np.ndarray:

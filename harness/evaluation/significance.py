@@ -197,12 +197,12 @@ def seeds_p(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Two-sided exact permutation test over seeds: a model's mean a seed, every way to deal the seeds to two models;
     None where one has a single seed, or where there are more than `RELABELLINGS` ways. The smallest p it can give is
     2 / (number of ways): 0.1 for three seeds each."""
-    n, both = len(a), np.array([*a, *b], dtype=np.float64)
-    if min(n, len(b)) < 2 or comb(len(both), n) > RELABELLINGS:
+    n, values = len(a), np.array([*a, *b], dtype=np.float64)
+    if min(n, len(b)) < 2 or comb(len(values), n) > RELABELLINGS:
         return None
-    share = np.array(list(combinations(range(len(both)), n)))
-    selected = both[share].sum(axis=1)
-    separate = selected / n - (both.sum() - selected) / len(b)
+    share = np.array(list(combinations(range(len(values)), n)))
+    selected = values[share].sum(axis=1)
+    separate = selected / n - (values.sum() - selected) / len(b)
     return float((np.abs(separate) >= abs(separate[0]) - 1e-12).mean())
 
 

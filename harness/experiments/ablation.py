@@ -205,5 +205,5 @@ def _jobs(
             location = cell.name
         else:
             raise
-        where = f"{grid.where}, {location}"
-        raise InputError(error.what, where=where, hint=error.hint, code=error.code) from error
+        place = f"{grid.where}, {location}"
+        raise InputError(error.what, where=place, hint=error.hint, code=error.code) from error

@@ -200,9 +200,9 @@ def _product(values: Sequence[tuple[str, Any]], location: str) -> list[Variant]:
         raise InputError(f"the product has {size} rows, at most {MOST} can be run", where=location)
     keys = [key for key, _ in values]
     results = []
-    for chosen in product(*(listed for _, listed in values)):
-        name = ", ".join(line(short, value) for short, value in zip(short_names(keys), chosen, strict=True))
-        results.append(Variant(name, tuple(zip(keys, chosen, strict=True))))
+    for combination in product(*(listed for _, listed in values)):
+        name = ", ".join(line(short, value) for short, value in zip(short_names(keys), combination, strict=True))
+        results.append(Variant(name, tuple(zip(keys, combination, strict=True))))
     return results
 
 

@@ -159,8 +159,8 @@ class Study:
             message = (error.where or "").removeprefix("--set ")
             if message not in sets:
                 raise
-            where = f"{self.space.where}: {message}"
-            raise InputError(error.what, where=where, hint=error.hint, code=error.code) from error
+            message_place = f"{self.space.where}: {message}"
+            raise InputError(error.what, where=message_place, hint=error.hint, code=error.code) from error
         return job
 
     def best_job(self) -> Job:
@@ -231,8 +231,8 @@ class Study:
         self, number: int, values: dict[str, Any], job: Job, reporter: Callable[[], AbstractContextManager[Reporter]]
     ) -> Trial:
         mark = settings_hash(job.entry.name, job.settings.model)
-        if same := [trial for trial in self.trials if trial.mark == mark and trial.repeats is None]:
-            return replace(same[0], number=number, values=values, seconds=0.0, repeats=same[0].number)
+        if equal_trials := [trial for trial in self.trials if trial.mark == mark and trial.repeats is None]:
+            return replace(equal_trials[0], number=number, values=values, seconds=0.0, repeats=equal_trials[0].number)
         folder = self._folder(number, mark)
         try:
             with reporter() as current_reporter:
@@ -333,5 +333,5 @@ def progress_line(current_study: Study, trial: Trial) -> str:
     else:
         outcome = f"valid {current_study.search.metric} {current_study.value(trial):.4f}, {trial.seconds:.0f} s"
         outcome += f" (best {current_study.value(best):.4f}, trial {best.number})"
-    same = "" if trial.repeats is None else f", the settings of trial {trial.repeats}"
-    return f"trial {trial.number} of {current_study.search.trials} ({changes}{same}): {outcome}"
+    repeated = "" if trial.repeats is None else f", the settings of trial {trial.repeats}"
+    return f"trial {trial.number} of {current_study.search.trials} ({changes}{repeated}): {outcome}"

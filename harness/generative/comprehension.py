@@ -73,8 +73,8 @@ def perplexity(
             ]
             states = read[np.concatenate(positions)]
             normaliser = text_logsumexp(states, head, model.head)
-        chosen = model.head.finish((states.to(head.dtype).float() * head[payload].float()).sum(dim=-1), payload)
-        total += float(to_float64(normaliser - chosen).sum())
+        target_logits = model.head.finish((states.to(head.dtype).float() * head[payload].float()).sum(dim=-1), payload)
+        total += float(to_float64(normaliser - target_logits).sum())
     scored = sum(len(span) - 1 for span in spans)
     return math.exp(min(total / scored, 700.0)) if scored else None
 
@@ -135,8 +135,8 @@ def sample_items(items: Sequence[str], of: np.ndarray, limit: int) -> np.ndarray
     [1, 3]
     """
     hashed = [hashlib.sha256(f"comprehension/{item}".encode()).digest() for item in items]
-    chosen = sorted(np.flatnonzero(of).tolist(), key=hashed.__getitem__)[:limit]
-    return np.array(sorted(chosen), dtype=np.int64)
+    selected = sorted(np.flatnonzero(of).tolist(), key=hashed.__getitem__)[:limit]
+    return np.array(sorted(selected), dtype=np.int64)
 
 
 def token_f1(prediction: Sequence[Hashable], target: Sequence[Hashable]) -> float:

@@ -43,18 +43,18 @@ def memory_probe(
     rng = generator(context.seed, "memory probe")
     named = [item for item in range(data.n_items) if data.text[item].title.strip()]
     order = rng.permutation(np.array(named, dtype=np.int64)).tolist()
-    shots, chosen = order[:SHOTS], order[SHOTS : SHOTS + items]  # scored rows are never in the prompt
+    shots, scored = order[:SHOTS], order[SHOTS : SHOTS + items]  # scored rows are never in the prompt
     titles = [" ".join(data.text[item].title.split()) for item in range(data.n_items)]
     rows = "".join(f"{data.items[item]}::{titles[item]}\n" for item in shots)
     with context.stage("scoring titles") as stage:
         score = partial(_score, backbone, stage)
-        ids = [(rows, f"{data.items[item]}::") for item in chosen]
-        result: dict[str, Any] = {"ids": _gain(ids, chosen, titles, score, rng)}
+        ids = [(rows, f"{data.items[item]}::") for item in scored]
+        result: dict[str, Any] = {"ids": _gain(ids, scored, titles, score, rng)}
         sequences = _sequences(data, titles, items, rng)
         histories = ["".join(f"{titles[item]}\n" for item in row[:-1]) for row in sequences]
         nexts = [int(row[-1]) for row in sequences]
         result["neighbours"] = _gain([("", history) for history in histories], nexts, titles, score, rng)
-        result["newer"] = _newer([titles[item] for item in chosen], newer, score)
+        result["newer"] = _newer([titles[item] for item in scored], newer, score)
     return {"backbone": backbone.name, "dataset": data.dataset, "contexts": CONTEXTS, **result}
 
 

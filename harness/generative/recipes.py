@@ -234,8 +234,8 @@ class CodeTraining(Recipe, Generic[NetworkT]):
             rows = shard_rows if len(shard_rows) else np.zeros(1, np.int64)
 
             def share(counts: Counts) -> torch.Tensor:
-                own = mean([histories[row] for row in rows], items[rows], step, part)
-                return own * (len(shard_rows) / counts[0])
+                loss = mean([histories[row] for row in rows], items[rows], step, part)
+                return loss * (len(shard_rows) / counts[0])
 
             return Cost((len(items),), share)
 
@@ -273,12 +273,12 @@ class PrefixTraining(CodeTraining[EncoderDecoder]):
         digits, prefixes = targets - offsets, trie.prefixes[torch.from_numpy(items).to(device)]
         losses = []
         for level in range(trie.levels):
-            predicting, chosen = states[:, level], digits[:, level]
+            predicting, level_digits = states[:, level], digits[:, level]
             if rule == "children":
-                cost = child_cross_entropy(trie, level_logits, predicting, level, prefixes[:, level], chosen)
+                cost = child_cross_entropy(trie, level_logits, predicting, level, prefixes[:, level], level_digits)
                 losses.append(cost.mean())
             else:
-                losses.append(functional.cross_entropy(level_logits(predicting, level), chosen))
+                losses.append(functional.cross_entropy(level_logits(predicting, level), level_digits))
         return torch.stack(losses).mean()
 
 

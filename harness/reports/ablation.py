@@ -85,15 +85,15 @@ def sheet(table: AblationTable) -> ReportTable:
 
 
 def _texts(table: AblationTable, variant: Variant) -> dict[str, str]:
-    pair, seconds, done = table.pairs.get(variant.label), variant.seconds(), len(variant.runs)
+    pair, seconds, completed = table.pairs.get(variant.label), variant.seconds(), len(variant.runs)
     main, *rest = table.metrics
     base = table.variants[0]
-    same = variant is not base and variant.runs and set(variant.run_ids) == set(base.run_ids)
-    notes = [f"the same runs as {base.label}" if same else variant.changes]
+    equal = variant is not base and variant.runs and set(variant.run_ids) == set(base.run_ids)
+    notes = [f"the same runs as {base.label}" if equal else variant.changes]
     notes += [f"failed: {reason}" for reason in dict.fromkeys(variant.failures)]
     return {
         "variant": marked(variant.label, variant.leaks),
-        "n": str(done) if done == variant.planned else f"{done} of {variant.planned}",
+        "n": str(completed) if completed == variant.planned else f"{completed} of {variant.planned}",
         main: metric_text(*mean_and_std(variant.values(main))),
         f"{main} - base": "" if pair is None else difference_text(pair),
         "interval": "" if pair is None else bounds(pair.found.low, pair.found.high),
@@ -121,12 +121,12 @@ def document(table: AblationTable) -> dict[str, Any]:
     rows = []
     for variant in table.variants:
         pair = table.pairs.get(variant.label)
-        found = {} if pair is None else pair.document()
+        difference = {} if pair is None else pair.document()
         row: dict[str, Any] = {"name": variant.label, "changes": variant.changes, "n": len(variant.runs)}
         row["seeds"] = list(variant.seeds)
         for name in table.metrics:
             row[name], row[f"{name}_std"] = mean_and_std(variant.values(name))
-        row |= {name: found.get(name) for name in TESTED}
+        row |= {name: difference.get(name) for name in TESTED}
         row["train_seconds"] = variant.seconds()
         row |= {name: list(getattr(variant, name)) for name in ("leaks", "failures", "run_ids")}
         rows.append(row)
@@ -155,9 +155,9 @@ def _variance_sheet(title: str, components: Components) -> ReportTable:
         }
         for one in components.components
     ]
-    apart = [one.source == "users" for one in components.components]
+    separate = [one.source == "users" for one in components.components]
     main = "deviation of the mean"
-    return text_table(title, rows, left=("source",), main=main, notes=_notes(components), apart=apart)
+    return text_table(title, rows, left=("source",), main=main, notes=_notes(components), apart=separate)
 
 
 def _notes(components: Components) -> list[str]:

@@ -136,8 +136,8 @@ def _metrics(folder: Path, record: Record) -> Iterator[Outcome]:
         yield Outcome("metrics", False, str(error))
         return
     for name, stated in record.metrics.test.items():
-        value, same = values[name], values[name] == stated
-        yield Outcome(name, same, f"{value!r}" if same else f"recomputed {value!r}, stated {stated!r}")
+        value, equal = values[name], values[name] == stated
+        yield Outcome(name, equal, f"{value!r}" if equal else f"recomputed {value!r}, stated {stated!r}")
 
 
 def _data(folder: Path, record: Record, data: str | None) -> Iterator[Outcome]:
@@ -156,8 +156,8 @@ def _data(folder: Path, record: Record, data: str | None) -> Iterator[Outcome]:
     current = split(dataset, protocol_of(record))
     yield Outcome("split", current.fingerprint == record.protocol.fingerprint, f"fingerprint {current.fingerprint}")
     expected = "".join(_qrels_lines(Measured(dataset, current)))
-    same = (folder / QRELS).is_file() and read_text(folder / QRELS, LARGEST) == expected
-    yield Outcome("test targets", same, "those of the split" if same else "not those of the split")
+    equal = (folder / QRELS).is_file() and read_text(folder / QRELS, LARGEST) == expected
+    yield Outcome("test targets", equal, "those of the split" if equal else "not those of the split")
 
 
 def _encode(text: str) -> str:
@@ -241,7 +241,7 @@ def _sections(record: Record, settings: Mapping[str, Any], command: str) -> dict
     }
     rest: dict[str, Any] = {}
     for name, value in leaves(settings):
-        heading = next((each for each, words in HEADINGS.items() if re.search(words, name.partition(".")[2])), None)
+        heading = next((title for title, words in HEADINGS.items() if re.search(words, name.partition(".")[2])), None)
         if "." in name and not name.startswith(("protocol.", "data.")):
             (sections.setdefault(heading, {}) if heading else rest)[name] = value
     sections["Other settings"] = rest

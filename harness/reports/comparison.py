@@ -68,14 +68,14 @@ class Pair:
 
     def document(self) -> dict[str, Any]:
         """As plain values, unrounded."""
-        found = asdict(self.found)
+        difference = asdict(self.found)
         if self.found.cases == self.found.users:
-            del found["cases"]
+            del difference["cases"]
         return {
             "a": self.a,
             "b": self.b,
             "metric": self.metric,
-            **found,
+            **difference,
             "p_corrected": self.p_corrected,
             "significant": self.significant,
             "p_seeds": self.p_seeds,

@@ -57,8 +57,8 @@ def comprehension_texts(values: Mapping[str, Sequence[float]]) -> dict[str, str]
     the base model. Empty if nothing was measured."""
 
     def last(figure: str, stages: Sequence[str] = STAGES) -> str:
-        many = next(filter(None, (values.get(f"{stage}.{figure}") for stage in stages)), None)
-        return _short(math.fsum(many) / len(many)) if many else ""
+        values_of_runs = next(filter(None, (values.get(f"{stage}.{figure}") for stage in stages)), None)
+        return _short(math.fsum(values_of_runs) / len(values_of_runs)) if values_of_runs else ""
 
     def change(figure: str) -> str:
         return " → ".join(filter(None, (last(figure, STAGES[-1:]), last(figure, STAGES[:-1]))))
@@ -201,7 +201,7 @@ def _card_of(row: Row, metric: str, base: Measured, groups: Sequence[card.Group]
     return {
         "metric": metric,
         "groups": card.group_metrics(values, groups, base.clusters),
-        "lists": {name: statistics.fmean(many) if many else None for name, many in measures.items()},
+        "lists": {name: statistics.fmean(numbers) if numbers else None for name, numbers in measures.items()},
     }
 
 

@@ -199,8 +199,8 @@ def row_texts(
         "card": card_texts(row),
         "command": {"command": row.command},
     }
-    chosen = tuple(columns) or ("quality", "broken", "cost")
-    chosen = chosen if "quality" in chosen else ("by", *chosen)
+    selected = tuple(columns) or ("quality", "broken", "cost")
+    selected = selected if "quality" in selected else ("by", *selected)
     inconsistent = row.quoted.get(INCONSISTENT)
     marks = ((LEAK, row.leaks), (LESS, is_less), (QUOTED, row.quoted), (INCONSISTENT, inconsistent), (FREE, free))
     return {
@@ -208,7 +208,7 @@ def row_texts(
         "model": " ".join([row.model, *(mark for mark, applies in marks if applies)]),
         "family": row.family,
         "n": str(len(row.seeds)) if row.seeds else "",
-        **{name: text for part in chosen for name, text in sets[part].items()},
+        **{name: text for part in selected for name, text in sets[part].items()},
         "note": row.note,
     }
 

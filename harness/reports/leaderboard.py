@@ -238,7 +238,7 @@ def _codes(records: Sequence[Record]) -> dict[str, float]:
     """Means over seeds of the records' figures of codes; empty if one record has none."""
     figures = [dict(leaves(record.codes or {})) for record in records]
     values = {name: [v for one in figures if isinstance(v := one.get(key), float)] for name, key in CODES.items()}
-    return {name: statistics.fmean(many) for name, many in values.items() if len(many) == len(records)}
+    return {name: statistics.fmean(numbers) for name, numbers in values.items() if len(numbers) == len(records)}
 
 
 def _apart(board: Board, every: Sequence[Board]) -> str:

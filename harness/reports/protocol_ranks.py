@@ -54,8 +54,8 @@ class ProtocolComparison:
 def crossings(runs: Sequence[StoredRun], metric: str) -> list[ProtocolComparison]:
     """One comparison for each data set (by content) that was measured under more than one protocol."""
     data_sets = grouped(boards(runs, metric), lambda board: (board.dataset.name, board.dataset.fingerprint))
-    several = [same for same in data_sets.values() if len({board.protocol.name for board in same}) > 1]
-    return [_crossing(sorted(same, key=_place), metric) for same in several]
+    several = [boards for boards in data_sets.values() if len({board.protocol.name for board in boards}) > 1]
+    return [_crossing(sorted(boards, key=_place), metric) for boards in several]
 
 
 def sheet(crossing: ProtocolComparison) -> ReportTable:
@@ -102,9 +102,9 @@ def _place(board: Board) -> tuple[bool, str, int]:
     return not board.protocol.name.startswith("leave-one-out"), board.protocol.name, -len(board.rows)
 
 
-def _crossing(same: Sequence[Board], metric: str) -> ProtocolComparison:
+def _crossing(boards: Sequence[Board], metric: str) -> ProtocolComparison:
     rows: list[dict[Key, Row]] = [
-        {(row.model, configuration_of(row.runs[0].record)): row for row in board.rows} for board in same
+        {(row.model, configuration_of(row.runs[0].record)): row for row in board.rows} for board in boards
     ]
     keys = list(dict.fromkeys(key for board in rows for key in board))
     common = [key for key in keys if all(key in board for board in rows)]
@@ -122,8 +122,8 @@ def _crossing(same: Sequence[Board], metric: str) -> ProtocolComparison:
         for key in sorted(keys, key=lambda key: (key not in common, ranks[0].get(key, 0), key))
     ]
     tau = tuple(_tau([(ranks[0][key], ranked[key]) for key in common]) for ranked in ranks[1:])
-    protocols = tuple(board.protocol for board in same)
-    return ProtocolComparison(same[0].dataset.name, metric, protocols, _labels(protocols), tuple(standings), tau)
+    protocols = tuple(board.protocol for board in boards)
+    return ProtocolComparison(boards[0].dataset.name, metric, protocols, _labels(protocols), tuple(standings), tau)
 
 
 def _tau(ranks: Sequence[tuple[int, int]]) -> float | None:
@@ -140,11 +140,11 @@ def _labels(protocols: Sequence[ProtocolInfo]) -> tuple[str, ...]:
     """The protocol's name, with the fields that distinguish protocols of one name."""
     labels = []
     for protocol in protocols:
-        same = [other for other in protocols if other.name == protocol.name]
+        named_alike = [other for other in protocols if other.name == protocol.name]
         fields = [
             f"{field}={getattr(protocol, field)}"
             for field in ("cut", "max_history", "exclude_history")
-            if len({getattr(other, field) for other in same}) > 1
+            if len({getattr(other, field) for other in named_alike}) > 1
         ]
         labels.append(" ".join([protocol.name, *fields]))
     return tuple(labels)
@@ -161,10 +161,10 @@ def _line(standing: RankRow, metric: str) -> TableRow:
 
 
 def _notes(crossing: ProtocolComparison) -> tuple[str, ...]:
-    first, *others = crossing.labels
+    first, *rest = crossing.labels
     ranked = sum(standing.ranks[0] is not None for standing in crossing.standings)
     notes = []
-    for number, (label, tau) in enumerate(zip(others, crossing.tau, strict=True)):
+    for number, (label, tau) in enumerate(zip(rest, crossing.tau, strict=True)):
         if tau is None:
             notes.append(f"{label}: fewer than two configurations in common with {first}, no order to compare")
             continue

@@ -107,8 +107,8 @@ def gaps(store: Store, sides: Sequence[RunGroup], metrics: Sequence[str]) -> lis
             hint = f"they have {', '.join(metric for metric in METRICS if metric in printed)}"
             raise InputError(message, where="--metric", hint=hint, code="unknown-name")
         local = conditions(side)
-        found = [_gap(side, row, metrics, local) for row in rows if set(row.metrics) & set(metrics)]
-        results += sorted(found, key=lambda gap: not gap.same_method)
+        gaps = [_gap(side, row, metrics, local) for row in rows if set(row.metrics) & set(metrics)]
+        results += sorted(gaps, key=lambda gap: not gap.same_method)
     return results
 
 
@@ -197,18 +197,18 @@ def sheets(
 ) -> list[ReportTable]:
     """Two sheets a side."""
     pairs = [(side, [gap for gap in published_gaps if gap.label == side.label]) for side in sides]
-    return [sheet for side, own in pairs for sheet in (_numbers(side, own, metrics), _protocols(own))]
+    return [sheet for side, gaps in pairs for sheet in (_numbers(side, gaps, metrics), _protocols(gaps))]
 
 
 def _numbers(side: RunGroup, gaps: Sequence[PublishedGap], metrics: Sequence[str]) -> ReportTable:
-    own = [text for metric in metrics for text in (metric_text(*mean_and_std(side.values(metric))), "")]
+    local_texts = [text for metric in metrics for text in (metric_text(*mean_and_std(side.values(metric))), "")]
     message = f"measured here, {len(side.runs)} {'seed' if len(side.runs) == 1 else 'seeds'}"
-    lines = [TableRow((marked(side.label, side.leaks), *own, message))]
+    lines = [TableRow((marked(side.label, side.leaks), *local_texts, message))]
     for gap in gaps:
         cells = []
         for metric in metrics:
-            both = gap.numbers.get(metric)
-            cells += ["-", ""] if both is None else [metric_text(both[1]), signed(both[0] - both[1])]
+            values = gap.numbers.get(metric)
+            cells += ["-", ""] if values is None else [metric_text(values[1]), signed(values[0] - values[1])]
         lines.append(TableRow((_method(gap.quoted), *cells, gap.quoted.told), apart=True))
     first = side.first
     title = (

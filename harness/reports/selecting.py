@@ -127,11 +127,13 @@ def _kept(row: Row, selected: Selection) -> Row | None:
         return None
     if not selected.runs:
         return row
-    kept = [n for n, run_id in enumerate(row.run_ids) if run_id.startswith(selected.runs)]
-    if not kept:
+    index = [n for n, run_id in enumerate(row.run_ids) if run_id.startswith(selected.runs)]
+    if not index:
         return None
-    metrics = {name: [values[n] for n in kept] for name, values in row.metrics.items()}
-    return replace(row, runs=tuple(row.runs[n] for n in kept), seeds=tuple(row.seeds[n] for n in kept), metrics=metrics)
+    metrics = {name: [values[n] for n in index] for name, values in row.metrics.items()}
+    return replace(
+        row, runs=tuple(row.runs[n] for n in index), seeds=tuple(row.seeds[n] for n in index), metrics=metrics
+    )
 
 
 def _with_metrics(rows: Sequence[Row], names: Iterable[str], location: str | None, deeper: Deeper | None) -> list[Row]:

@@ -94,16 +94,16 @@ def choose_one(store: Store, name: str, dataset: str | None = None) -> StoredRun
     return first
 
 
-def check_comparable(chosen: Sequence[RunGroup]) -> None:
+def check_comparable(groups: Sequence[RunGroup]) -> None:
     """Raises `InputError` if the runs were not measured on the same data under the same protocol."""
-    if message := _apart([run.record for side in chosen for run in side.runs]):
+    if message := _apart([run.record for side in groups for run in side.runs]):
         hint = "compare runs of one data set under one protocol"
         raise InputError(f"these runs cannot be compared: {message}", hint=hint, code="bad-selection")
 
 
-def _refused(what: str, hint: str | None = None, code: Code = "bad-selection") -> InputError:
+def _refused(message: str, hint: str | None = None, code: Code = "bad-selection") -> InputError:
     """The error of a name of runs."""
-    return InputError(what, where="RUN", hint=hint, code=code)
+    return InputError(message, where="RUN", hint=hint, code=code)
 
 
 def _apart(records: Sequence[Record]) -> str:
@@ -164,10 +164,10 @@ def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
     """The runs of one name."""
     if Path(text, "result.json").is_file():
         return [_read(Path(text))]
-    if same := [path for path in paths if path.name == text]:
-        return [_read(path) for path in same]
-    if same := [path for path in paths if path.parent.parent.name == text.replace(":", "@")]:
-        return _readable(same)
+    if matches := [path for path in paths if path.name == text]:
+        return [_read(path) for path in matches]
+    if matches := [path for path in paths if path.parent.parent.name == text.replace(":", "@")]:
+        return _readable(matches)
     begun = [path for path in paths if path.name.startswith(text)]
     if len(begun) > 1:
         listed = _first([path.name for path in begun])
@@ -176,8 +176,8 @@ def _runs(text: str, paths: Sequence[Path]) -> list[StoredRun]:
         models = sorted({path.parent.parent.name.replace("@", ":") for path in paths})
         names = [*models, *dict.fromkeys(path.name for path in paths)]
         near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
-        known = f"stored models: {_first(models)}; a run id works too"
-        raise _refused(f"unknown run {text!r}", f"did you mean {' or '.join(near)}?" if near else known, "no-runs")
+        hint = f"stored models: {_first(models)}; a run id works too"
+        raise _refused(f"unknown run {text!r}", f"did you mean {' or '.join(near)}?" if near else hint, "no-runs")
     return [_read(begun[0])]
 
 
@@ -257,12 +257,12 @@ def config_differences(groups: Sequence[Sequence[StoredRun]]) -> list[str]:
 def _telling(results: Sequence[Mapping[str, str]], keys: Sequence[str]) -> list[str]:
     """A small set of settings, in the order of `keys`, that distinguishes any two different rows."""
     counts = {key: len({one.get(key) for one in results}) for key in keys}
-    total, chosen = len({tuple(map(one.get, keys)) for one in results}), []
+    total, selected = len({tuple(map(one.get, keys)) for one in results}), []
     for key in sorted((key for key in keys if counts[key] > 1), key=lambda key: -counts[key]):
-        if len({tuple(map(one.get, chosen)) for one in results}) == total:
+        if len({tuple(map(one.get, selected)) for one in results}) == total:
             break
-        chosen.append(key)
-    return [key for key in keys if key in chosen]
+        selected.append(key)
+    return [key for key in keys if key in selected]
 
 
 def _elsewhere(run: StoredRun) -> dict[str, str]:

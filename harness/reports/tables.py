@@ -179,16 +179,16 @@ def sheets_drawn(sheets: Sequence[ReportTable], width: int) -> Group:
 
 def fitting(sheet: ReportTable, width: int) -> list[int]:
     """Places of the columns that are shown: droppable ones are removed until the rest fits."""
-    needed = {
+    widths = {
         place: min(sheet.width(place), NOTE_WIDTH) if column.wraps else sheet.width(place)
         for place, column in enumerate(sheet.columns)
     }
     droppable = [(column.drop, place) for place, column in enumerate(sheet.columns) if column.drop is not None]
     for _, place in sorted(droppable):
-        if sum(needed.values()) + 3 * len(needed) <= width:
+        if sum(widths.values()) + 3 * len(widths) <= width:
             break
-        del needed[place]
-    return list(needed)
+        del widths[place]
+    return list(widths)
 
 
 def table_text(sheets: Sequence[ReportTable]) -> str:

@@ -153,8 +153,8 @@ def run(model: str, dataset: str | Path | None = None, **options: Any) -> Finish
     """
     value = Options.of("run", options)
     jobs = plan(model, value.run_options(dataset))
-    done = [execute(job, value.store, fresh=value.fresh, reporter=value.reporter) for job in jobs]
-    return done if value.several else done[0]
+    finished = [execute(job, value.store, fresh=value.fresh, reporter=value.reporter) for job in jobs]
+    return finished if value.several else finished[0]
 
 
 def evaluate(predictions: str | Path, dataset: str | Path, *, name: str | None = None, **options: Any) -> Finished:

@@ -152,7 +152,7 @@ def tie_report(
         "protocol_fingerprint": source.fingerprint,
         "tied_interactions": _tied(dataset),
         "orders": orders,
-        "models": {model: _spread([each[model] for each in values]) for model in models},
+        "models": {model: _spread([order_values[model] for order_values in values]) for model in models},
     }
 
 
@@ -188,7 +188,7 @@ def _spread(values: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
     first, *rest = values
     spread = {}
     for metric in first:
-        column = np.array([each[metric] for each in rest])
+        column = np.array([values[metric] for values in rest])
         spread[metric] = {
             "source": first[metric],
             "mean": float(column.mean()),

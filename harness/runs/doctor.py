@@ -102,10 +102,10 @@ def _package(line: str, options: str = "") -> dict[str, Any]:
     name, installed = requirement.name, _version(requirement.name)
     if requirement.marker is not None and not requirement.marker.evaluate():
         return {"name": name, "needed": "not installed", "version": installed, "ok": True, "hint": ""}
-    needed = str(requirement.specifier)
+    required = str(requirement.specifier)
     ok = installed is not None and requirement.specifier.contains(installed, prereleases=True)
-    hint = "" if ok else f'pip install {options}"{name}{needed}"'
-    return {"name": name, "needed": needed, "version": installed, "ok": ok, "hint": hint}
+    hint = "" if ok else f'pip install {options}"{name}{required}"'
+    return {"name": name, "needed": required, "version": installed, "ok": ok, "hint": hint}
 
 
 def _version(name: str) -> str | None:

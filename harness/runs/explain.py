@@ -61,7 +61,7 @@ def explain(job: Job, store: Store, *, fresh: bool = False) -> Plan:
     steps = (
         _data(job, dataset, split),
         *_files(job.settings.model.files(split.train)),
-        *(_artefact(each, needed=run.state != "reused") for each in cache_entries),
+        *(_artefact(entry, needed=run.state != "reused") for entry in cache_entries),
         run,
     )
     return Plan(job.entry.name, dataset.name, job.seed, steps)
@@ -155,5 +155,5 @@ def _nearest(job: Job, store: Store, requested: Mapping[str, Any]) -> Sequence[D
 def _missed(differs: Sequence[Difference]) -> str:
     if not differs:
         return "there is none in the cache"
-    names = ", ".join(each.part for each in differs[:3]) + (", …" if len(differs) > 3 else "")
+    names = ", ".join(difference.part for difference in differs[:3]) + (", …" if len(differs) > 3 else "")
     return f"the closest entry differs in {names}"

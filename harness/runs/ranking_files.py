@@ -118,7 +118,7 @@ def _columns(names: Sequence[str], location: str) -> tuple[dict[str, int], tuple
     if SCORE not in places and RANK not in places:
         plain = [normalized(name) for name in names]
         fallbacks = [
-            (role, name) for role, known in FALLBACK_ALIASES.items() for name in map(normalized, known) if name in plain
+            (role, name) for role, alias in FALLBACK_ALIASES.items() for name in map(normalized, alias) if name in plain
         ]
         places |= {role: plain.index(name) for role, name in fallbacks[:1]}
         notes = [f"column {names[places[role]]!r} is read as the {role}" for role, _ in fallbacks[:1]]
@@ -199,8 +199,8 @@ def _listed(
     def where(n: int) -> str:
         return place(values[n])
 
-    if both := empty & set(rows[USER]):
-        n = next(n for n, item in enumerate(cells[ITEM]) if item == "" and cells[USER][n] in both)
+    if contradictory := empty & set(rows[USER]):
+        n = next(n for n, item in enumerate(cells[ITEM]) if item == "" and cells[USER][n] in contradictory)
         message = f"user {cells[USER][n]!r} has items and a row without an item"
         raise InputError(message, where=place(n), hint="remove the empty row")
     scores, ranks = (None if role not in rows else _numbers(rows[role], role, where) for role in (SCORE, RANK))

@@ -124,8 +124,8 @@ def read_rankings(path: Path, dataset: Dataset, depth: int, fold: EvaluationSpli
 def _positions(listed: Listed, path: Path, names: Sequence[str], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """User and item of each row as positions in `names`, the names of cases, and in the data set's items."""
     results = []
-    for kind, raw, known in (("user", listed.users, names), ("item", listed.items, dataset.items)):
-        index_of = {name: position for position, name in enumerate(known)}
+    for kind, raw, registered in (("user", listed.users, names), ("item", listed.items, dataset.items)):
+        index_of = {name: position for position, name in enumerate(registered)}
         places = {name: index_of.get(name, index_of.get(name.removesuffix(".0"), -1)) for name in set(raw)}  # pandas
         results.append(np.array([places[name] for name in raw], dtype=np.int64))
         hint = f"use the raw ids of {dataset.name}"
@@ -162,10 +162,10 @@ def _check_missing(listed: Listed, path: Path, names: Sequence[str], users: np.n
 def _order(listed: Listed, selected: np.ndarray, row: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     """The selected rows, list by list, best first."""
     order = selected[np.lexsort((ranks[selected], -scores[selected], row[selected]))]
-    same = np.ones(max(0, len(order) - 1), dtype=bool)
+    equal = np.ones(max(0, len(order) - 1), dtype=bool)
     for values in (row, scores, ranks):
-        same &= values[order][1:] == values[order][:-1]
-    ties = order[np.append(same, False) | np.insert(same, 0, False)] if len(order) else order
+        equal &= values[order][1:] == values[order][:-1]
+    ties = order[np.append(equal, False) | np.insert(equal, 0, False)] if len(order) else order
     hashes = np.zeros(len(row), dtype=np.uint64)
     hashes[ties] = _hashes(listed.users, listed.items, ties)
     return selected[np.lexsort((hashes[selected], ranks[selected], -scores[selected], row[selected]))]

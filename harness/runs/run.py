@@ -186,15 +186,15 @@ def _make(
         context = replace(context, checkpoint=folder.checkpoint, run_dir=folder.path, world=world)
         reset_device_memory(job.device)
         try:
-            done = fit_and_rank(job, split, context, lambda event: log.write(event=event))
+            ranked = fit_and_rank(job, split, context, lambda event: log.write(event=event))
         except BaseException as error:
             with suppress(Exception):
                 log.write(event="stopped", reason=type(error).__name__)
             raise
-        write_predictions(folder.predictions, done.test, split.test.names(dataset.users), dataset.items)
+        write_predictions(folder.predictions, ranked.test, split.test.names(dataset.users), dataset.items)
         with writing_results(folder.model):
-            done.recommender.save(folder.model)
-        record = _record(job, dataset, split, audit, done, log, world)
+            ranked.recommender.save(folder.model)
+        record = _record(job, dataset, split, audit, ranked, log, world)
         tracked.finish(record)
     return claim.finish(record)
 
@@ -227,10 +227,10 @@ def fit_and_rank(job: Job, split: Split, context: RunContext, log: Callable[[str
 
 
 def _record(
-    job: Job, dataset: Dataset, split: Split, audit: Audit, done: Ranked, log: EventLog, world: ProcessGroup
+    job: Job, dataset: Dataset, split: Split, audit: Audit, ranked: Ranked, log: EventLog, world: ProcessGroup
 ) -> Record:
     """Computes the metrics, and puts everything measured into the run's record."""
-    recommender, valid, test, peaks = done.recommender, done.valid, done.test, done.peak_memory_mb
+    recommender, valid, test, peaks = ranked.recommender, ranked.valid, ranked.test, ranked.peak_memory_mb
     metrics = Metrics(test=compute_metrics(test, split.test.targets), valid=compute_metrics(valid, split.valid.targets))
     log.write(event="measured", **metrics.test)
     events = read_events(log.path)
@@ -258,8 +258,8 @@ def _record(
         metrics=metrics,
         cost=Cost(
             train_seconds=seconds_between(events, TRAIN, TRAINED) - seconds_between(events, ASIDE, BACK),
-            eval_seconds=done.eval_seconds,
-            eval_users_per_second=len(split.test.requests) / done.eval_seconds,
+            eval_seconds=ranked.eval_seconds,
+            eval_users_per_second=len(split.test.requests) / ranked.eval_seconds,
             peak_memory_mb=float(peaks.sum()),
             parameters=size.parameters or None,  # not stated
             trainable_parameters=size.trainable_parameters if size.parameters else None,

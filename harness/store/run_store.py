@@ -221,8 +221,8 @@ class Store:
         if stored is not None:
             yield Reservation(final, final, stored)
             return
-        with acquire_lock(beside(final.path, "lock"), waiting, RESULTS_HINT) as hold:
-            yield replace(_open(final, fresh), hold=hold)
+        with acquire_lock(beside(final.path, "lock"), waiting, RESULTS_HINT) as handle:
+            yield replace(_open(final, fresh), hold=handle)
 
     def held(self, key: RunKey) -> bool:
         """Whether a process holds the run's lock at this moment; only a hint."""

@@ -136,8 +136,8 @@ def _check_marks(file_handle: RawFileHandle, release: Release, record: Mapping[s
     count, other, spec = max(candidates, key=lambda entry: entry[0])
     if count:
         history = ", ".join(mark for mark in spec.marks if mark in record)
-        expected, needed = (file.file.format(category="CATEGORY") for file in (spec, file_handle.spec))
-        message = f"it has {history}, as {expected} of {other.title} has, and nothing that {needed} has"
+        expected, required = (file.file.format(category="CATEGORY") for file in (spec, file_handle.spec))
+        message = f"it has {history}, as {expected} of {other.title} has, and nothing that {required} has"
         hint = f"give the file of {release.title}"
         raise InputError(message, where=file_handle.at(1), hint=hint, code="missing-column")
 

@@ -232,12 +232,12 @@ def _metadata(
 ) -> Metadata:
     """Reads the metadata, with the texts of items that have enough interactions before the k-core."""
     log: RawLog = rows.log
-    wanted = rows.counts()[1] >= data.release.core
-    metadata = read_metadata(entries["metadata"], data.release, log.items, wanted, text, progress, reading)
+    frequent = rows.counts()[1] >= data.release.core
+    metadata = read_metadata(entries["metadata"], data.release, log.items, frequent, text, progress, reading)
     if not metadata.known.any():
         message = f"it describes none of the {len(log.items):,} items of {entries['interactions'].name}"
-        none = np.zeros(len(log.users), bool)
-        if read_metadata(entries["metadata"], data.release, log.users, none, reading=reading).known.any():
+        nobody = np.zeros(len(log.users), bool)
+        if read_metadata(entries["metadata"], data.release, log.users, nobody, reading=reading).known.any():
             message += " (its columns of users and items may have changed places, as in the release of 2014)"
         hint = "give two files of the same release and category"
         raise InputError(message, where=entries["metadata"].name, hint=hint, code="empty-data")

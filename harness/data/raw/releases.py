@@ -108,10 +108,10 @@ class RawSet:
     def how_to_get(self) -> str:
         """The hint, one line, if none of its files is present."""
         specs = (self.release.interactions[0], self.release.metadata[0])
-        needed = " and ".join(spec.file.format(category=self.category) for spec in specs)
+        required = " and ".join(spec.file.format(category=self.category) for spec in specs)
         if specs[0].urls:
-            return f"harness data prepare {self.name} downloads it (with --raw DIR: from {needed} in DIR)"
-        return f"harness data prepare {self.name} --raw DIR, where {needed} lie in DIR (from {self.release.homepage})"
+            return f"harness data prepare {self.name} downloads it (with --raw DIR: from {required} in DIR)"
+        return f"harness data prepare {self.name} --raw DIR, where {required} lie in DIR (from {self.release.homepage})"
 
 
 @cache

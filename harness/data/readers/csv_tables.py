@@ -122,8 +122,8 @@ def has_header(path: Path) -> bool:
 
 def _joined(paths: Sequence[Path], reading: Reading) -> TableFile:
     """Several files as one table: the rows of one after the other. Raises `InputError` where their columns differ."""
-    first, *others = [read_table(path, reading) for path in paths]
-    for other in others:
+    first, *rest = [read_table(path, reading) for path in paths]
+    for other in rest:
         if set(other.columns) != set(first.columns):
             message = f"its columns ({','.join(other.columns)}) are not those of {first.path.name}"
             hint = f"give all files the columns {','.join(first.columns)}, or give one file"

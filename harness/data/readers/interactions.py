@@ -82,7 +82,7 @@ class Log:
         left_out = bad.settle(lines)
         low = self._rated_low(rows)
         rows, minimum = rows[~low], self.reading.min_rating
-        lost = {LEFT_OUT: bad.count, f"interactions rated below {minimum or 0:g}": int(low.sum())}
+        dropped = {LEFT_OUT: bad.count, f"interactions rated below {minimum or 0:g}": int(low.sum())}
         if not len(rows):
             message, hint = "no rows", None
             if low.any():
@@ -100,7 +100,7 @@ class Log:
             text=texts,
             source=source,
             notes=(*notes, *self.notes),
-            lost=(*((reason, count) for reason, count in lost.items() if count), *unused),
+            lost=(*((reason, count) for reason, count in dropped.items() if count), *unused),
             warnings=warnings,
         )
 

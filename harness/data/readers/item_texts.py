@@ -57,8 +57,8 @@ def catalogue_texts(
     of an item file of which no item is in the interactions."""
     if text is None:
         return None, (), (), ()
-    none = ItemText()
-    texts = tuple(text.get(item, none) for item in items)
+    empty = ItemText()
+    texts = tuple(text.get(item, empty) for item in items)
     unused = len(text) - sum(item in text for item in items)
     notes, warnings = [], []
     if unused:

@@ -75,12 +75,12 @@ def read_file(
     Ids are text or whole numbers; a timestamp is a number, a date as text, or a Parquet timestamp or date. `parts`: the
     files of the table where there are several, `path` being one of them.
     """
-    needed = (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM)
+    required = (USER, ITEM, TIMESTAMP) if order == "time" else (USER, ITEM)
     table = _joined(parts) if parts else read_parquet(path)
-    columns = _matched(path, table, needed, (RATING,), reading)
+    columns = _matched(path, table, required, (RATING,), reading)
     joined = (f"{', '.join(part.name for part in parts)} are joined; the protocol splits them again",) if parts else ()
     places = columns.places
-    table = _unrolled(path, table, [places[name] for name in (ITEM, TIMESTAMP) if name in needed])
+    table = _unrolled(path, table, [places[name] for name in (ITEM, TIMESTAMP) if name in required])
     described = path.parent / ITEMS
     items, texts, text_notes = _items(described, reading) if described.exists() else ([], None, ())
     log = Log(
@@ -169,11 +169,11 @@ def _bounded(path: Path, description: Any) -> None:
 
 
 def _matched(
-    path: Path, table: pa.Table, needed: tuple[str, ...], optional: tuple[str, ...], reading: Reading
+    path: Path, table: pa.Table, required: tuple[str, ...], optional: tuple[str, ...], reading: Reading
 ) -> Matched:
     """Which columns are which. Raises `InputError` where one is missing or there are no rows."""
     names = table.column_names
-    columns = matched(names, needed, optional, reading.only(names), str(path), "it")
+    columns = matched(names, required, optional, reading.only(names), str(path), "it")
     if not len(table):
         raise no_rows(path)
     return columns
@@ -258,8 +258,8 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
 
     extra = [_prose(path, table, name) for name in columns.extra]
     descriptions = [
-        " ".join(filter(None, (described, *map(extra_prose, more))))
-        for described, *more in zip(column(DESCRIPTION, _prose, ""), *extra, strict=True)
+        " ".join(filter(None, (described, *map(extra_prose, values))))
+        for described, *values in zip(column(DESCRIPTION, _prose, ""), *extra, strict=True)
     ]
     titles, brands = column(TITLE, _prose, ""), column(BRAND, _prose, "")
     texts = map(ItemText, titles, descriptions, brands, column(CATEGORIES, _categories, ()))
@@ -272,9 +272,9 @@ def _items(path: Path, reading: Reading) -> tuple[list[str], dict[str, ItemText]
 def _reviews(path: Path, dataset: Dataset) -> tuple[Review, ...] | None:
     """The reviews of the data set's users and items."""
     table = read_parquet(path)
-    needed = (USER, ITEM, REVIEW)
-    if missing := [column for column in needed if column not in table.column_names]:
-        raise lacking(missing, table.column_names, str(path), f"name the columns {','.join(needed)}", subject="it")
+    required = (USER, ITEM, REVIEW)
+    if missing := [column for column in required if column not in table.column_names]:
+        raise lacking(missing, table.column_names, str(path), f"name the columns {','.join(required)}", subject="it")
     if not len(table):
         raise no_rows(path)
     rows = zip(_ids(path, table, USER), _ids(path, table, ITEM), _strings(path, table, REVIEW), strict=True)

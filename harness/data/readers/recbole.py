@@ -84,8 +84,8 @@ def read_split(folder: Path, name: str, order: Order = "time", reading: Reading 
     types = _types(paths[0])
     listed = next((field for field in LISTS if types.get(field) == "token_seq"), None)
     timed = order == "time" and listed is None and TIMESTAMP in types
-    needed = (USER, ITEM, TIMESTAMP) if timed else (USER, ITEM)
-    tables, columns = zip(*(read_atomic(path, needed, reading, (RATING,)) for path in paths), strict=True)
+    required = (USER, ITEM, TIMESTAMP) if timed else (USER, ITEM)
+    tables, columns = zip(*(read_atomic(path, required, reading, (RATING,)) for path in paths), strict=True)
     texts, text_notes, item_file = read_items(folder / f"{name}{ITEMS}", reading)
     bad = tables[0].bad
     for table in tables[1:]:
@@ -129,13 +129,13 @@ def _split_paths(folder: Path, name: str) -> list[Path]:
 
 
 def read_atomic(
-    path: Path, needed: tuple[str, ...], reading: Reading, optional: tuple[str, ...] = ()
+    path: Path, required: tuple[str, ...], reading: Reading, optional: tuple[str, ...] = ()
 ) -> tuple[TableFile, Matched]:
     """One atomic file, and which of its fields are which. It must have our columns `needed`, a timestamp as `float` and
     the others as `token`; `optional` may be there."""
     types = _types(path)
-    columns = matched(tuple(types), (), (*needed, *optional), reading.only(types), f"{path} line 1")
-    for canonical in needed:
+    columns = matched(tuple(types), (), (*required, *optional), reading.only(types), f"{path} line 1")
+    for canonical in required:
         name, kind = columns.places.get(canonical), "float" if canonical == TIMESTAMP else "token"
         if name is None or types[name] != kind:
             usual = {USER: USER_FIELD, ITEM: ITEM_FIELD}.get(canonical, canonical)

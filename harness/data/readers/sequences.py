@@ -234,12 +234,12 @@ def _case_paths(folder: Path, name: str) -> list[Path]:
 
 
 def _cases(file: TableFile, bad: BadLines) -> list[Case]:
-    needed = (USER_FIELD, HISTORY_FIELD, ITEM_FIELD)
-    if missing := [column for column in needed if column not in file.columns]:
+    required = (USER_FIELD, HISTORY_FIELD, ITEM_FIELD)
+    if missing := [column for column in required if column not in file.columns]:
         hint = f"MiniOneRec's files begin with {USER_FIELD}, {HISTORY_FIELD} and {ITEM_FIELD}"
         raise lacking(missing, file.columns, f"{file.path} line 1", hint)
     cases = []
-    rows = zip(*map(file.column, needed), file.lines, strict=True)
+    rows = zip(*map(file.column, required), file.lines, strict=True)
     for number, (user, history, item, line) in enumerate(rows, start=1):
         location = f"{file.path} line {line}"
         listed = written_list(history)

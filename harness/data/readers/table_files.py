@@ -53,9 +53,9 @@ class TableFile:
         """The notes, and one on the lines that are left out. Raises `InputError` where they are too many."""
         return (*self.notes, *self.bad.settle(len(self.rows) + self.bad.count))
 
-    def matched(self, needed: tuple[str, ...], optional: tuple[str, ...], reading: Reading) -> Matched:
+    def matched(self, required: tuple[str, ...], optional: tuple[str, ...], reading: Reading) -> Matched:
         """Which columns are which; `InputError` where one of `needed` is missing."""
-        return matched(self.columns, needed, optional, reading, f"{self.path} line 1")
+        return matched(self.columns, required, optional, reading, f"{self.path} line 1")
 
 
 def stem(path: Path) -> str:
@@ -122,10 +122,10 @@ def _csv(path: Path, bad: BadLines, *, headless: bool) -> TableFile:
         note = "backslashes before quotes are read as escapes"
         if separator == "\t":
             form, note = {"quoting": csv.QUOTE_NONE}, "quotes are read as any other character"
-        again = BadLines(path.name, bad.reading)
+        bad_lines = BadLines(path.name, bad.reading)
         with suppress(_BrokenQuotes):
-            table = read(again, **form)
-            if table.rows and again.count <= bad.reading.tolerated(len(table.rows) + again.count):
+            table = read(bad_lines, **form)
+            if table.rows and bad_lines.count <= bad.reading.tolerated(len(table.rows) + bad_lines.count):
                 return replace(table, notes=(*table.notes, f"{path.name}: {note}"))
         raise
 

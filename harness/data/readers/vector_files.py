@@ -135,14 +135,14 @@ def _from_parquet(path: Path) -> VectorTable:
     columns = [column for column in table.column_names if column != name]
     lists = [column for column in columns if is_list(table.column(column).type)]
     if lists:
-        chosen = lists[0] if len(lists) == 1 else _named(path, lists, VECTOR_NAMES, "vector column")
-        column = table.column(chosen).combine_chunks()
+        selected = lists[0] if len(lists) == 1 else _named(path, lists, VECTOR_NAMES, "vector column")
+        column = table.column(selected).combine_chunks()
         lengths = {len(row) for row in column if row.is_valid}
         if column.null_count:
-            raise ValueError(f"{column.null_count:,} rows without a vector in column {chosen!r}")
+            raise ValueError(f"{column.null_count:,} rows without a vector in column {selected!r}")
         if len(lengths) != 1:
             text = ", ".join(map(str, sorted(lengths)[:EXAMPLES]))
-            raise ValueError(f"vectors of unequal length in column {chosen!r}: {text}")
+            raise ValueError(f"vectors of unequal length in column {selected!r}: {text}")
         values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), lengths.pop())
     else:
         types = {column: table.column(column).type for column in columns}
@@ -169,8 +169,8 @@ def _from_npz(path: Path) -> VectorTable:
     tables = [key for key, array in arrays.items() if key != name and array.ndim == 2]
     if not tables:
         raise ValueError(f"no table of vectors among {', '.join(arrays)}")
-    chosen = tables[0] if len(tables) == 1 else _named(path, tables, VECTOR_NAMES, "array of vectors")
-    return VectorTable(arrays[chosen], _texts(arrays[name].reshape(-1).tolist()), f"array {name!r}")
+    selected = tables[0] if len(tables) == 1 else _named(path, tables, VECTOR_NAMES, "array of vectors")
+    return VectorTable(arrays[selected], _texts(arrays[name].reshape(-1).tolist()), f"array {name!r}")
 
 
 def _from_safetensors(path: Path) -> np.ndarray:

@@ -51,14 +51,14 @@ class Search:
         width) of the beams. Padding (not `real`) has undefined values."""
         logits = self.model.level_logits(states, level)
         digits = self.trie.digit[level + 1][children.node]
-        chosen = logits.flatten(1).gather(1, children.beam * logits.shape[-1] + digits)
+        selected = logits.flatten(1).gather(1, children.beam * logits.shape[-1] + digits)
         if self.normalise == "level":
             total = logits.logsumexp(dim=-1)
         elif self.normalise == "children":
-            total = _among_siblings(chosen, children, states.shape[1])
+            total = _among_siblings(selected, children, states.shape[1])
         else:
             total = self.model.vocabulary_logsumexp(states)
-        return chosen - total.gather(1, children.beam)
+        return selected - total.gather(1, children.beam)
 
     def log_end(self, states: torch.Tensor) -> torch.Tensor:
         """log-probability of the end of the response after a complete code, if it is part of the score."""
@@ -137,8 +137,8 @@ def _extend(
     for begin in range(0, len(states), users):
         rows = slice(begin, begin + users)
         keys, mask = (None if part is None else part[rows] for part in (live.keys, covered))
-        some = _Beams(live.nodes[rows], live.scores[rows], live.token[rows], keys)
-        parts.append(_extend_some(search, some, states[rows], beams, level, mask))
+        subset = _Beams(live.nodes[rows], live.scores[rows], live.token[rows], keys)
+        parts.append(_extend_some(search, subset, states[rows], beams, level, mask))
     longest = max(part.nodes.shape[1] for part in parts)
     sampled = () if live.keys is None else (("keys", MINUS),)
     for name, filler in (("nodes", 0), ("scores", MINUS), ("token", 0), *sampled):
@@ -156,12 +156,12 @@ def _extend_some(
     scores = (live.scores.gather(1, children.beam) + logs).masked_fill(~real, MINUS)
     keys = None
     if live.keys is None:
-        scores, chosen = _best(scores, beams)
+        scores, selected = _best(scores, beams)
     else:
-        keys, chosen = _best(_drawn(scores, live.keys, children), beams)
-        scores = scores.gather(1, chosen)
-    token = live.token.gather(1, children.beam.gather(1, chosen))
-    return _Beams(children.node.gather(1, chosen), scores, token, keys)
+        keys, selected = _best(_drawn(scores, live.keys, children), beams)
+        scores = scores.gather(1, selected)
+    token = live.token.gather(1, children.beam.gather(1, selected))
+    return _Beams(children.node.gather(1, selected), scores, token, keys)
 
 
 def _drawn(scores: torch.Tensor, keys: torch.Tensor, children: Children) -> torch.Tensor:
@@ -189,9 +189,9 @@ def _best(scores: torch.Tensor, beams: int) -> tuple[torch.Tensor, torch.Tensor]
     return order.values[:, :count], order.indices[:, :count]
 
 
-def _among_siblings(chosen: torch.Tensor, children: Children, beams: int) -> torch.Tensor:
+def _among_siblings(selected: torch.Tensor, children: Children, beams: int) -> torch.Tensor:
     """log Σ exp over the children of each beam, (batch, beams)."""
-    logits = chosen.masked_fill(~children.real, MINUS)
+    logits = selected.masked_fill(~children.real, MINUS)
     limit = logits.new_full((len(logits), beams), MINUS).scatter_reduce(1, children.beam, logits, "amax")
     limit = limit.clamp(min=torch.finfo(logits.dtype).min)
     parts = (logits - limit.gather(1, children.beam)).exp()

@@ -135,8 +135,8 @@ def _recommend_alone(
         items, scores = np.full((len(requests), k), NO_ITEM), np.zeros((len(requests), k))
         shards = _shards(search, requests, prompts, k, decoding, context)
         missing = np.ones(len(requests), dtype=bool)
-        if (done := shards.done()) is not None:
-            rows, (items[rows], scores[rows]) = done
+        if (stored := shards.done()) is not None:
+            rows, (items[rows], scores[rows]) = stored
             missing[rows] = False
             report.users_scored = len(rows)
             bar.advance(len(rows))
@@ -206,11 +206,11 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
     """
     if not prompts:
         return []
-    same = min(map(len, prompts)) - 1
+    shared = min(map(len, prompts)) - 1
     first = list(prompts[0])
-    while any(list(prompt[:same]) != first[:same] for prompt in prompts):
-        same -= 1
-    return first[:same]
+    while any(list(prompt[:shared]) != first[:shared] for prompt in prompts):
+        shared -= 1
+    return first[:shared]
 
 
 def truncate_prompts(requests: Requests, prompt: Prompt, room: int, report: DecodeReport) -> list[list[int]]:

@@ -239,8 +239,8 @@ def _read_weights(folder: str, shape: Any, dtype: torch.dtype) -> PreTrainedMode
     options: dict[str, Any] = {"config": shape, "dtype": dtype, "output_loading_info": True, **weights_only()}
     model, report = cast(Any, AutoModelForCausalLM.from_pretrained(folder, **options))
     if missing := sorted(report["missing_keys"]):  # transformers draws them at random
-        some = ", ".join(missing[:3]) + ", …" * (len(missing) > 3)
-        message = f"its files lack {len(missing):,} of its weights ({some})"
+        examples = ", ".join(missing[:3]) + ", …" * (len(missing) > 3)
+        message = f"its files lack {len(missing):,} of its weights ({examples})"
         raise _unfit(folder, message, "give the files of the whole causal LM, as save_pretrained writes them")
     return model
 

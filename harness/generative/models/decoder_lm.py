@@ -247,8 +247,8 @@ class CodeDecoder(CodeLM):
         body = LlamaModel(config)
         rows = body.embed_tokens.weight
         rates = {"dropout": shape.dropout, "residual_dropout": shape.dropout}
-        none = cast(Any, None)  # there is no text, and so no tokenizer
-        backbone = Backbone("code decoder", body, rows.detach().clone(), tokenizer=none, eos=EOS)
+        tokenizer = cast(Any, None)  # there is no text, and so no tokenizer
+        backbone = Backbone("code decoder", body, rows.detach().clone(), tokenizer=tokenizer, eos=EOS)
         super().__init__(backbone, sizes, **rates, tied=True)
         del self.text_head
         self.text_head = rows

@@ -142,11 +142,11 @@ class GradientSynchronizer:
         gathered = float64_on_cpu([loss, *(p.grad is not None for p in self.parameters)])
         self.world.all_reduce([gathered])
         counts = zip(self.parameters, gathered[1:].tolist(), strict=True)
-        used = [parameter for parameter, count in counts if count and not is_sharded(parameter)]  # else by FSDP
-        for parameter in used:
+        counted = [parameter for parameter, count in counts if count and not is_sharded(parameter)]  # else by FSDP
+        for parameter in counted:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        for bucket in _buckets(used):
+        for bucket in _buckets(counted):
             flat = torch.cat([gradient.flatten() for gradient in bucket])
             self.world.all_reduce([flat])
             for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):

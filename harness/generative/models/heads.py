@@ -117,11 +117,11 @@ class _SampledProducts(torch.autograd.Function):
         gradient = gradient.to(matrix.dtype).contiguous()
         to_states = _csr(begins, rows, gradient, (len(values), len(matrix))) @ matrix
         order = rows.argsort(stable=True)
-        used, counts = rows[order].unique_consecutive(return_counts=True)
+        unique_rows, counts = rows[order].unique_consecutive(return_counts=True)
         owner = torch.repeat_interleave(torch.arange(len(values), device=rows.device), begins.diff())
         ends = functional.pad(counts.cumsum(0), (1, 0))
-        to_used = _csr(ends, owner[order], gradient[order], (len(used), len(values))) @ values
-        return to_states.to(context.kind), torch.zeros_like(matrix).index_copy_(0, used, to_used), None, None
+        to_used = _csr(ends, owner[order], gradient[order], (len(unique_rows), len(values))) @ values
+        return to_states.to(context.kind), torch.zeros_like(matrix).index_copy_(0, unique_rows, to_used), None, None
 
 
 def _csr(begins: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

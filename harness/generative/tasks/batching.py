@@ -105,8 +105,8 @@ class Batches:
         """The samples of one part of a text step, each in a random one of the first `templates` templates."""
         assert self._pools is not None
         numbers = self.numbers(step, part)
-        chosen = generator(*self._stream, "templates", step, part).integers(templates, size=len(numbers))
-        return self._pools.samples(self.task(step), numbers, chosen)
+        selected = generator(*self._stream, "templates", step, part).integers(templates, size=len(numbers))
+        return self._pools.samples(self.task(step), numbers, selected)
 
     def _number(self, step: int, part: int) -> int:
         """Number of earlier parts of this task."""
@@ -146,9 +146,9 @@ class Pass:
         mixed = rng.permutation(len(rows))
         lengths = (ends - begins)[mixed]
         chunk = max(1, targets // (window - 1)) * CHUNK
-        chosen = np.lexsort((lengths, np.arange(len(rows)) // chunk))  # stable, so that equal lengths stay shuffled
-        starts = _filled(lengths[chosen] - 1, targets, chunk)
-        places = mixed[chosen]
+        order = np.lexsort((lengths, np.arange(len(rows)) // chunk))  # stable, so that equal lengths stay shuffled
+        starts = _filled(lengths[order] - 1, targets, chunk)
+        places = mixed[order]
         shift = sequences.offsets[rows[places]]
         begins, ends = begins[places] + shift, ends[places] + shift
         return cls(sequences.values, begins, ends, starts, rng.permutation(len(starts) - 1))

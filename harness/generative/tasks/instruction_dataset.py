@@ -64,7 +64,7 @@ class InstructionDataset:
         self._cut: dict[str, int] = {}
         self._codes = RaggedArray.of(prompts.codes)
         self._levels = prompts.codes.shape[1]
-        make = {
+        makers = {
             "item2index": self._item2index,
             "index2item": self._index2item,
             "fusionseqrec": self._fusionseqrec,
@@ -72,7 +72,7 @@ class InstructionDataset:
             "preferenceobtain": self._preferenceobtain,
         }
         self._groups: dict[Task, list[TemplateGroup]] = {
-            task: make[task]() for task in config.weights() if task != "seqrec"
+            task: makers[task]() for task in config.weights() if task != "seqrec"
         }
         self._drawn: dict[Task, np.ndarray] = {
             task: self._draw(task, groups, seed) for task, groups in self._groups.items()
@@ -217,6 +217,8 @@ class InstructionDataset:
     def _tokens(self, name: str, texts: Sequence[str], cut: int, present: np.ndarray | None = None) -> RaggedArray:
         """The texts (empty where not `present`), truncated to `cut` tokens; truncations are counted for `name`."""
         present = np.ones(len(texts), bool) if present is None else present
-        rows = self._prompts.tokens([text if tell else "" for text, tell in zip(texts, present, strict=True)], cut + 1)
+        rows = self._prompts.tokens(
+            [text if shown else "" for text, shown in zip(texts, present, strict=True)], cut + 1
+        )
         self._cut[name] = self._cut.get(name, 0) + int(((rows.lengths > cut) & present).sum())
         return rows.first(np.full(len(rows), cut))

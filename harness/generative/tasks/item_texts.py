@@ -74,17 +74,17 @@ def intention(item: Traits) -> str:
     'Staplers; by Swing; desktop, grip'
     """
     secrets = int(len(item.title_words) * TITLE_SHARE)
-    chosen: list[str] = []
+    selected: list[str] = []
     for word, _ in item.words:
-        if len(chosen) == INTENTION_WORDS:
+        if len(selected) == INTENTION_WORDS:
             break
         if word in item.title_words:
             if not secrets:
                 continue
             secrets -= 1
-        chosen.append(word)
+        selected.append(word)
     brand = f"by {item.brand}" if item.brand else ""
-    return _line(item.categories[-INTENTION_CATEGORIES:], brand, chosen)
+    return _line(item.categories[-INTENTION_CATEGORIES:], brand, selected)
 
 
 def preferences(items: Sequence[Traits], histories: RaggedArray, span: Span) -> list[str]:
@@ -240,9 +240,9 @@ def task_texts(data: TrainingData, text: Sequence[ItemText], config: TasksConfig
     path = config.intentions
     items, users = (None, None) if path is None else read_texts(Path(path).expanduser(), data)
     written = {"intentions": "rule" if items is None else "file", "preferences": "rule" if users is None else "file"}
-    none: dict[Span, list[str]] = {span: [""] * data.n_users for span in SPANS}
+    empty: dict[Span, list[str]] = {span: [""] * data.n_users for span in SPANS}
     sequences = RaggedArray.of(row[mask[row]] for row in data.sequences)
-    texts = TaskTexts(text, mask, sequences, items or [""] * data.n_items, none if users is None else users, written)
+    texts = TaskTexts(text, mask, sequences, items or [""] * data.n_items, empty if users is None else users, written)
     tasks = config.weights()
     needs_intentions = items is None and "itemsearch" in tasks
     needs_preferences = users is None and "preferenceobtain" in tasks

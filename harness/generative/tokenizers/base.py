@@ -297,17 +297,17 @@ class TextCodeTokenizer(Tokenizer, CodebookConfig):
 
     def make_index(self, data: TrainingData, vectors: Vectors, context: RunContext) -> ItemIndex:
         """`details` are the measurements of `digits`. Raises `InputError` for vectors that are not finite."""
-        used = [vectors[source.name] for source in self.sources()]
-        for item_vectors in used:
+        selected = [vectors[source.name] for source in self.sources()]
+        for item_vectors in selected:
             check_finite(item_vectors.values, "item vectors")
 
         def make() -> tuple[np.ndarray, dict[str, Any], Provenance]:
             order, started = CanonicalOrder.of((), data.items), time.monotonic()
-            digits, details = self.digits([item_vectors.values[order.items] for item_vectors in used], context)
+            digits, details = self.digits([item_vectors.values[order.items] for item_vectors in selected], context)
             details = {**details, "seconds": round(time.monotonic() - started, 1)}
-            return digits, details, Provenance.joined(self.version, *(each.provenance for each in used))
+            return digits, details, Provenance.joined(self.version, *(entry.provenance for entry in selected))
 
-        key = self._codes_key([item_vectors.key for item_vectors in used], data, context)
+        key = self._codes_key([item_vectors.key for item_vectors in selected], data, context)
         codes = cached(CODES, key, data.items, context, make)
         return ItemIndex(
             table=self.table(codes.values, data.items),

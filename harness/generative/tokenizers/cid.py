@@ -95,8 +95,8 @@ def co_occurrence(items: np.ndarray, owners: np.ndarray, n_items: int) -> sparse
     places = sparse.csr_array((np.ones(len(items)), (owners, items)), shape)
     together = sparse.coo_array(places.T @ places)
     i, j = together.coords
-    apart = i != j
-    return sparse.csr_array(sparse.coo_array((together.data[apart], (i[apart], j[apart])), (n_items, n_items)))
+    edges = i != j
+    return sparse.csr_array(sparse.coo_array((together.data[edges], (i[edges], j[edges])), (n_items, n_items)))
 
 
 @dataclass

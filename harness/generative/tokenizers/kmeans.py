@@ -224,8 +224,8 @@ class _CandidateHeap:
 
     def open_to(self, distances: np.ndarray, point: np.ndarray | int) -> np.ndarray:
         """Distances of points to the clusters that would take them, infinite to the others."""
-        takes = (distances < self.cost) | ((distances == self.cost) & (point < self.point))
-        return np.where(takes, distances, np.inf)
+        is_better = (distances < self.cost) | ((distances == self.cost) & (point < self.point))
+        return np.where(is_better, distances, np.inf)
 
 
 def _ask_one_by_one(
@@ -278,17 +278,17 @@ def _means(vectors: np.ndarray, assigned: np.ndarray, sizes: np.ndarray) -> np.n
 def _spread_centres(vectors: np.ndarray, norms: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
     """k-means++ (Arthur & Vassilvitskii 2007): each next centre with a chance that grows with the squared distance to
     the nearest one before it."""
-    chosen = [int(rng.integers(len(vectors)))]
+    selected = [int(rng.integers(len(vectors)))]
     closest = np.full(len(vectors), np.inf, dtype=vectors.dtype)
-    while len(chosen) < clusters:
-        distances = squared_distances(vectors, vectors[chosen[-1:]], norms)[:, 0].clip(min=0)
+    while len(selected) < clusters:
+        distances = squared_distances(vectors, vectors[selected[-1:]], norms)[:, 0].clip(min=0)
         closest = np.minimum(closest, distances)
-        closest[chosen[-1]] = 0
+        closest[selected[-1]] = 0
         bounds = np.cumsum(closest, dtype=np.float64)
         if bounds[-1] == 0:  # fewer distinct points than clusters: the other centres are any points
-            rest = np.setdiff1d(np.arange(len(vectors)), chosen)
-            chosen += rng.permutation(rest)[: clusters - len(chosen)].tolist()
+            rest = np.setdiff1d(np.arange(len(vectors)), selected)
+            selected += rng.permutation(rest)[: clusters - len(selected)].tolist()
         else:
             sample = int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))
-            chosen.append(min(sample, len(vectors) - 1))
-    return vectors[chosen]
+            selected.append(min(sample, len(vectors) - 1))
+    return vectors[selected]

@@ -300,8 +300,8 @@ def _assign(model: RQVAE, digits: torch.Tensor, residual: torch.Tensor) -> int:
         distances = to_float64(torch.cdist(residual[members], model.books[-1]).square().detach()).cpu().numpy()
         codes = digits[members, -1].cpu().numpy()
         closest = np.lexsort((distances[np.arange(len(codes)), codes], codes))
-        keeps = closest[np.unique(codes[closest], return_index=True)[1]]
-        movers = np.setdiff1d(np.arange(len(codes)), keeps)
+        first = closest[np.unique(codes[closest], return_index=True)[1]]
+        movers = np.setdiff1d(np.arange(len(codes)), first)
         free = np.setdiff1d(np.arange(distances.shape[1]), codes)
         if len(movers) and len(free):
             owner, label = linear_sum_assignment(distances[np.ix_(movers, free)])

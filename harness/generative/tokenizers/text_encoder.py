@@ -138,8 +138,8 @@ def _check_weights(model: SentenceTransformer, name: str) -> None:
     options: dict[str, Any] = {"device_map": "meta", "output_loading_info": True, "local_files_only": True}
     _, report = cast(Any, type(network).from_pretrained(network.name_or_path, **options, **weights_only()))
     if missing := sorted(key for key in report["missing_keys"] if "pooler." not in key):
-        some = ", ".join(missing[:3]) + ", …" * (len(missing) > 3)
-        raise _cannot_load(name, f"its files lack {len(missing):,} of its weights ({some})")
+        examples = ", ".join(missing[:3]) + ", …" * (len(missing) > 3)
+        raise _cannot_load(name, f"its files lack {len(missing):,} of its weights ({examples})")
 
 
 def _set_pooling(model: SentenceTransformer, pooling: str) -> None:

@@ -77,19 +77,19 @@ def child_cross_entropy(
     states_read, chosen_digits, fan = states[rows], digits[rows], fan[rows]
     if level == 0:
         logits, every = level_logits(states_read, level), trie.digit[1]
-        chosen = logits.gather(1, chosen_digits[:, None])[:, 0]
+        target_logits = logits.gather(1, chosen_digits[:, None])[:, 0]
         total = (logits if len(every) == logits.shape[1] else logits[:, every]).logsumexp(dim=-1)
     else:
         owner, children = trie.listed(level, prefixes[rows], fan)
         if states.device.type == "cpu" and len(children) <= SAMPLED * len(rows) * trie.sizes[level]:
             sampled = SampledRows(functional.pad(fan.cumsum(0), (1, 0)), children)
             values = level_logits(states_read, level, sampled)
-            chosen = values[children == chosen_digits[owner]]
+            target_logits = values[children == chosen_digits[owner]]
         else:
             logits = level_logits(states_read, level)
-            values, chosen = logits[owner, children], logits.gather(1, chosen_digits[:, None])[:, 0]
+            values, target_logits = logits[owner, children], logits.gather(1, chosen_digits[:, None])[:, 0]
         total = _logsumexp(values, owner, len(rows))
-    return total.new_zeros(len(states)).index_put((rows,), total - chosen)
+    return total.new_zeros(len(states)).index_put((rows,), total - target_logits)
 
 
 def _logsumexp(values: torch.Tensor, owner: torch.Tensor, count: int) -> torch.Tensor:
@@ -221,8 +221,8 @@ class Losses:
         later = first + branches.width * np.arange(size)[:, None] + np.arange(tokens - 1)
         places = np.concatenate([first - 1, later], axis=2)
         labels = np.concatenate([codes[groups], np.full((*groups.shape, 1), self.model.eos)], axis=2)[..., :tokens]
-        owners, none = np.repeat(groups, tokens), np.empty(0, np.int64)
-        costs = self._costs(read, Targets(places.reshape(-1), labels.reshape(-1), owners, none, none))
+        owners, empty = np.repeat(groups, tokens), np.empty(0, np.int64)
+        costs = self._costs(read, Targets(places.reshape(-1), labels.reshape(-1), owners, empty, empty))
         return costs.reshape(places.shape)
 
     def alone(self, windows: Sequence[np.ndarray], lead: list[int]) -> Iterator[Sample]:

@@ -128,9 +128,9 @@ def train_stage(
     with gradient_checkpointing(tuned.model.body, tuned.config.backbone.checkpointing):
         outcome = train(groups, objective.loss, plan, context, stopping, objective.callback)
     blocks.unshard()
-    chosen = {"selected_on": "last"} if stopping is None else {"selected_on": "validation", **stopping.record()}
+    selection = {"selected_on": "last"} if stopping is None else {"selected_on": "validation", **stopping.record()}
     passes = outcome.steps / objective.steps_a_pass
-    return {**vars(outcome), "passes": passes, "trainable_parameters": sum(trained.values()), **chosen}
+    return {**vars(outcome), "passes": passes, "trainable_parameters": sum(trained.values()), **selection}
 
 
 def _groups(

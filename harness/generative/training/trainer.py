@@ -147,8 +147,8 @@ def lr_factor(step: int, config: TrainingConfig) -> float:
         return (step + 1) / warm
     if config.schedule == "linear":
         return (config.steps - step) / max(1, config.steps - warm)
-    done = (step - warm) / max(config.steps - warm, 1)
-    return config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * done))
+    progress = (step - warm) / max(config.steps - warm, 1)
+    return config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def one_cycle(step: int, peak: float, config: TrainingConfig) -> tuple[float, float]:
@@ -157,10 +157,10 @@ def one_cycle(step: int, peak: float, config: TrainingConfig) -> tuple[float, fl
     total = max(config.steps, ONE_CYCLE_STEPS)
     top = config.warmup * total - 1
     if step <= top:
-        done, rates, betas = step / top, (peak / 25, peak), (0.95, 0.85)
+        progress, rates, betas = step / top, (peak / 25, peak), (0.95, 0.85)
     else:
-        done, rates, betas = (step - top) / (total - 1 - top), (peak, peak / 25 / 1e4), (0.85, 0.95)
-    share = math.cos(math.pi * done) + 1
+        progress, rates, betas = (step - top) / (total - 1 - top), (peak, peak / 25 / 1e4), (0.85, 0.95)
+    share = math.cos(math.pi * progress) + 1
     rate, beta1 = (end + (start - end) / 2.0 * share for start, end in (rates, betas))
     return rate, beta1
 

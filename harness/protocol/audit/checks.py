@@ -93,8 +93,8 @@ def on_text(dataset: Dataset) -> Iterator[Finding]:
     yield Finding("without_text", empty, total, "items with no text at all")
     yield Finding("duplicate_titles", duplicated(dataset.text), total, "items whose title another has too")
     times = Counter(text for text in dataset.text if not text.empty)
-    same = sum(count for count in times.values() if count > 1)
-    yield Finding("duplicate_texts", same, total, "items whose whole text another has too: text cannot tell them apart")
+    tied = sum(count for count in times.values() if count > 1)
+    yield Finding("duplicate_texts", tied, total, "items whose whole text another has too: text cannot tell them apart")
     ids = {raw for raw in (*dataset.items, *dataset.users) if len(raw) >= LONG_ID and any(map(str.isdigit, raw))}
     name = sum(
         bool(ids.intersection(_WORD.findall(_all(text))) - {item})
@@ -162,9 +162,9 @@ def _copied(view: FoldView) -> Finding:
     lengths = np.minimum(view.places - rows.offsets[view.users] + 1, LONGEST_RUN)
     hits = np.zeros(len(view.users), dtype=bool)
     for length in np.unique(lengths[lengths >= SHORTEST_RUN]).tolist():
-        chosen = np.flatnonzero(lengths == length)
-        requested = _hashes(rows.values[view.places[chosen, None] + np.arange(1 - length, 1)])
-        hits[chosen] = _elsewhere(requested, view.users[chosen], train, length)
+        selected = np.flatnonzero(lengths == length)
+        requested = _hashes(rows.values[view.places[selected, None] + np.arange(1 - length, 1)])
+        hits[selected] = _elsewhere(requested, view.users[selected], train, length)
     alarm = exceeds_expected(int(hits.sum()), int((lengths >= SHORTEST_RUN).sum()), 1, COPIES_BY_CHANCE)
     detail = f"items that end a sequence of {SHORTEST_RUN} or more which another user's training part holds whole"
     return view.finding("copied", hits, detail, alarm)

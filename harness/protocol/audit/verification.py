@@ -88,8 +88,8 @@ def _split(dataset: Dataset, protocol: Protocol, current_split: Split) -> Iterat
     invalid = canary(dataset, protocol)
     yield Check("canary", not invalid, invalid or "other targets in the data change nothing that a model is given")
     repeated = split(_turned(dataset), protocol).fingerprint
-    same = repeated == current_split.fingerprint
-    yield Check("split fingerprint", same, f"{current_split.fingerprint}, {repeated} with the users in another order")
+    equal = repeated == current_split.fingerprint
+    yield Check("split fingerprint", equal, f"{current_split.fingerprint}, {repeated} with the users in another order")
 
 
 def _leave_one_out(rows: list[list[int]], dataset: Dataset, protocol: Protocol) -> Plain:
@@ -156,12 +156,12 @@ def _fold(
 ) -> Iterator[Check]:
     requested, targets = fold.requests.users.tolist(), fold.targets.items.tolist()
     cases = fold.requests.cases.tolist()
-    expected = [user for user, own in enumerate(places) for _ in own]
+    expected = [user for user, user_places in enumerate(places) for _ in user_places]
     everyone = sorted(requested) == expected and fold.targets.cases.tolist() == cases and len(set(cases)) == len(cases)
     once = "each once" if fold.requests.case_ids is None else f"{len(cases)} cases"
     yield Check(f"{name} users", everyone, f"{len(set(requested))} of {len(rows)} users evaluated, {once}")
     late = leaking = 0
-    left = [list(own) for own in places]  # a user's cases come in the order of their places
+    left = [list(user_places) for user_places in places]  # a user's cases come in the order of their places
     for user, target, history in zip(requested, targets, fold.requests.histories, strict=True):
         place = left[user].pop(0) if left[user] else None
         before = rows[user][:place]

@@ -118,8 +118,8 @@ def _cost_plot(
             hoverinfo="skip",
         )
     ]
-    others = (row for row in rows if row.rank not in selected)
-    groups = grouped(others, lambda row: (row.model, bool(row.leaks)))
+    rest = (row for row in rows if row.rank not in selected)
+    groups = grouped(rest, lambda row: (row.model, bool(row.leaks)))
     faint = [_marks(group, metric, price, styles[model]) for (model, _), group in groups.items()]
     traces += [one.update(showlegend=False, opacity=0.55, marker={"size": 6}) for one in faint]
     for row in (row for row in rows if row.rank in selected):

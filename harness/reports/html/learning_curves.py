@@ -69,17 +69,17 @@ def curve_figures(rows: Sequence[Row], evaluations: Mapping[str, Style]) -> tupl
     every = [curve for row in rows for run in row.runs for curve in curves(run)]
     silent = [row.model for row in rows if not any(curve.model == row.model for curve in every)]
     notes = [f"No curve in the log of {', '.join(silent)}."] if silent else []
-    found = (_validation(_named(every, "valid"), evaluations), _loss(_named(every, "loss"), evaluations))
-    return [figure for figure in found if figure.views], notes
+    results = (_validation(_named(every, "valid"), evaluations), _loss(_named(every, "loss"), evaluations))
+    return [figure for figure in results if figure.views], notes
 
 
 def _named(curves: Sequence[Curve], measure: Measure) -> list[NamedCurve]:
     """The curves that have a measure, each with its model's name, and its stage if the model has several."""
-    known = [curve for curve in curves if curve.known(measure)]
+    measured = [curve for curve in curves if curve.known(measure)]
     stages: dict[str, set[str]] = {}
-    for curve in known:
+    for curve in measured:
         stages.setdefault(curve.model, set()).add(curve.stage)
-    return [(f"{one.model}, {one.stage}" if len(stages[one.model]) > 1 else one.model, one) for one in known]
+    return [(f"{one.model}, {one.stage}" if len(stages[one.model]) > 1 else one.model, one) for one in measured]
 
 
 def _validation(curves: Sequence[NamedCurve], evaluations: Mapping[str, Style]) -> Figure:
