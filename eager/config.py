@@ -42,7 +42,7 @@ PAPER: dict[str, Any] = profiles.with_settings(
 # weights, the sequential task only, graph vectors, one tree with two tokens an item, one table for input and output
 # where the catalogue is small, random walks among the windows, a moving average of the weights, the epoch that is best
 # on validation. The budget is 20 epochs, at most 250 targets an item: data with few items and many interactions need
-# fewer epochs. 1,000 validation users are too few to choose the epoch on Beauty (docs/log.md, 2026-11-30).
+# fewer epochs. 1,000 validation users are too few to choose the epoch on Beauty (log-archive.md, 2026-11-30).
 SMALL: dict[str, Any] = with_settings(
     CPU,
     backbone={

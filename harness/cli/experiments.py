@@ -30,17 +30,18 @@ from harness.cli.options import (
     check_output,
     conflict,
     numbers,
+    output_format,
     with_reading,
 )
 from harness.cli.output import counted, log, print_json, print_report, print_summary, print_table, reporter, stdout_kept
 from harness.data.reading import PLAIN, Reading
 from harness.errors import InputError
 from harness.registry import model_entry
-from harness.reports.tables import Report, check_format
 
 if TYPE_CHECKING:
     from harness.experiments.ablation import Ablation
     from harness.experiments.tuning import Study
+    from harness.reports.tables import Report
     from harness.runs.run import Finished
 
 SHOWN = ("ndcg@10", "recall@10")
@@ -97,8 +98,7 @@ def ablate(
     from harness.runs.job import RunOptions
     from harness.store.run_store import Store
 
-    form = "json" if as_json else form
-    check_format(form)
+    form = output_format(form, as_json=as_json)
     check_metrics(metric)
     check_output(output)
     if workers is not None and scheduler is not None:

@@ -24,9 +24,9 @@ from harness.cli.options import (
     check_metrics,
     check_output,
     existing,
+    output_format,
 )
 from harness.cli.output import log, print_report, write_output
-from harness.reports.tables import Report, check_format
 
 if TYPE_CHECKING:
     from harness.protocol.predictions import Predictions
@@ -86,7 +86,7 @@ def leaderboard(
     from harness.store.record import read_document, tie_file
     from harness.store.run_store import Store, gc_disabled
 
-    form = check_format("json" if as_json else form)
+    form = output_format(form, as_json=as_json)
     check_output(output)
     current_selection = selection(models, runs, label or (), metrics, k)
     metric = check_metric(metric or next(iter(current_selection.metrics), MAIN_METRIC))
@@ -211,9 +211,10 @@ def compare(
     """
     from harness.reports import comparison, published_gap
     from harness.reports.selection import choose
+    from harness.reports.tables import Report
     from harness.store.run_store import Store
 
-    form = check_format("json" if as_json else form)
+    form = output_format(form, as_json=as_json)
     metrics = tuple(dict.fromkeys(metric or comparison.METRICS_SHOWN))
     check_metrics(*metrics)
     if len(runs) < 2 and not published:

@@ -78,6 +78,13 @@ def numbers(text: str | None) -> tuple[int, ...]:
         ) from error
 
 
+def output_format(form: str, *, as_json: bool) -> str:
+    """The format of `--format` or `--json`. Raises `InputError` for an unknown one."""
+    from harness.reports.tables import check_format
+
+    return check_format("json" if as_json else form)
+
+
 def check_metrics(*names: str) -> None:
     """Raises `InputError` for the first of `--metric` that is none of the protocol's."""
     from harness.protocol.protocol import METRICS

@@ -22,13 +22,13 @@ from harness.core import files
 from harness.core.environment import switch
 from harness.core.files import NO_ROOM
 from harness.errors import AbortedByMain, InputError, PeerLost, escape_control
-from harness.reports.tables import Report, sheets_drawn
 from harness.runs.devices import first_here, place
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from harness.reports.tables import Report
     from harness.runs.run import Finished
     from harness.store.run_store import Store
 
@@ -124,6 +124,8 @@ def write_output(path: Path, text: str) -> None:
 
 def print_report(report: Report, form: str, output: Path | None) -> None:
     """A report in a format, on stdout or in the file of `-o`; tables are fitted to the terminal."""
+    from harness.reports.tables import sheets_drawn
+
     if output is not None:
         write_output(output, report.text(form))
     elif form == "json":
