@@ -35,7 +35,7 @@ golden: install
 # The boards of results/leaderboards/ whose runs' records are in results/records/, in every format. Leads are tested where
 # the lists of the runs are in results/runs/: `make boards RECORDS=results`.
 RECORDS := results/records
-BOARDS := beauty sports instruments office14 office-2016-2018
+BOARDS := beauty sports instruments office14 office-2016-2018 ml-100k
 boards: install
 	for name in $(BOARDS); do \
 	    for form in table:txt markdown:md latex:tex csv:csv json:json html:html; do \
