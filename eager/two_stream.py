@@ -169,8 +169,8 @@ class Eager(GenerativeRecommender[TwoStreamConfig]):
             recommend(Ranker(stream, stream.trie, model.prompt), requests, beams, decoding, context)
             for stream in streams
         ]
-        scores = [beams.scores / stream.levels for (beams, _), stream in zip(pairs, streams, strict=True)]
-        items, confidence = union([beams.items for beams, _ in pairs], scores)
+        scores = [ranked.scores / stream.levels for (ranked, _), stream in zip(pairs, streams, strict=True)]
+        items, confidence = union([ranked.items for ranked, _ in pairs], scores)
         if config.confidence == "both":
             confidence = self._both(streams, requests, items, context)
         report = pairs[-1][1]

@@ -165,7 +165,7 @@ class TwoStreamModel(RandomNetwork):
         parts = [slice(begin, begin + half) for begin in range(0, table.levels, half)]
         tables = [CodeTable(table.digits[:, part], table.sizes[part]) for part in parts]
         if self.config.tokens == "path":
-            tables = [path_tokens(table) for table in tables]
+            tables = list(map(path_tokens, tables))
         torch.manual_seed(derive_seed(context.seed, "eager", "weights"))
         self.network = TwoStreamNetwork(dict(zip(self.sources, tables, strict=True)), self.config)
 

@@ -128,16 +128,24 @@ def fill_up(
     Filled-in items have scores below all others: 0, -1, -2, … by place in the ranking. `NO_ITEM` remains only if the
     ranking is too short.
     """
-    value = 0 if barred is None else int(barred.lengths.max(initial=0))
+    short = np.flatnonzero((items[:, :k] == NO_ITEM).any(axis=1)) if items.shape[1] >= k else np.arange(len(items))
+    full_items, full_scores = np.full((len(items), k), NO_ITEM), np.zeros((len(items), k))
+    full_items[:, : items.shape[1]], full_scores[:, : items.shape[1]] = items[:, :k], scores[:, :k]
+    if not len(short):
+        return full_items, full_scores
+    items, scores = items[short], scores[short]
+    kept_out = RaggedArray.of([]) if barred is None else barred.take(short)
+    value = int(kept_out.lengths.max(initial=0))
     width = min(k + items.shape[1] + value, len(ranking))  # enough: at most so many can repeat or be barred
     spare = np.broadcast_to(ranking[:width], (len(items), width))
     repeats = (spare[:, :, None] == items[:, None, :]).any(axis=2)
-    if barred is not None:
-        repeats |= among(spare, barred)
+    if value:
+        repeats |= among(spare, kept_out)
     joined = np.concatenate([items, np.where(repeats, NO_ITEM, spare)], axis=1)
     scored = np.concatenate([scores, np.broadcast_to(-np.arange(width, dtype=np.float64), spare.shape)], axis=1)
-    missing = ((0, 0), (0, max(0, k - joined.shape[1])))
-    return _packed(np.pad(joined, missing, constant_values=NO_ITEM), np.pad(scored, missing), k)
+    packed = _packed(joined, scored, k)
+    full_items[short, : packed[0].shape[1]], full_scores[short, : packed[0].shape[1]] = packed
+    return full_items, full_scores
 
 
 def without(items: np.ndarray, scores: np.ndarray, barred: RaggedArray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -111,12 +111,7 @@ def send(
     for line in copy.dropped:
         log(f"not written: {line}")
     if as_json:
-        fields = {
-            "layout": copy.layout,
-            "exact": copy.exact,
-            "lost": list(copy.dropped),
-            "order": copy.order,
-        }
+        fields = {"layout": copy.layout, "exact": copy.exact, "lost": list(copy.dropped), "order": copy.order}
         print_json({"dataset": loaded.name, "fingerprint": loaded.fingerprint, **fields, "path": str(copy.folder)})
     else:
         config = f"the same fingerprint, {loaded.fingerprint}" if copy.exact else "another fingerprint, as stated above"

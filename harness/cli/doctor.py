@@ -147,7 +147,6 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """List all registered models; or the settings of one: defaults, meaning, values in profiles."""
-
     if name is not None:
         _describe(model_entry(name), as_json)
         return

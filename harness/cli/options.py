@@ -172,8 +172,8 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
     """Replaces the parameter `reading` of a command by these options."""
     signature = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
-    parameters = [given.replace(annotation=hints[given.name]) for given in signature.parameters.values()]
-    place = [given.name for given in parameters].index("reading")
+    parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in signature.parameters.values()]
+    place = [parameter.name for parameter in parameters].index("reading")
     parameters[place : place + 1] = [
         parameters[place].replace(name=name, annotation=kind, default=None) for name, kind in OPTIONS.items()
     ]
@@ -186,5 +186,5 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
 
     del run.__wrapped__  # Typer would use the original signature
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {given.name: given.annotation for given in parameters}
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run

@@ -43,8 +43,7 @@ def read_text(path: Path, max_bytes: int | None = None) -> str:
     empty, and have at most `max_bytes` bytes (None: limited by memory)."""
     try:
         limit = room() if max_bytes is None else max_bytes
-        with _unpacked(path) if _packed(path) else path.open("rb") as file:
-            raw = _limited(file, limit)
+        raw = _limited(path, limit)
     except FileNotFoundError as error:
         raise InputError("the file is missing", where=path, hint="check the path", code="missing-file") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
@@ -83,15 +82,19 @@ def _encoding(start: bytes) -> str:
     return next((name for mark, name in ENCODINGS.items() if start.startswith(mark)), "utf-8-sig")
 
 
-def _limited(file: io.BufferedReader, limit: int) -> bytes | None:
-    """Content of a file or a pipe, None if it has more than `limit` bytes."""
-    parts, size = [], 0
-    while part := file.read(1 << 20):
-        size += len(part)
-        if size > limit:
-            return None
-        parts.append(part)
-    return b"".join(parts)
+def _limited(path: Path, limit: int) -> bytes | None:
+    """Content of a file, which may be gzipped, or of a pipe; None if it has more than `limit` bytes."""
+    is_packed = _packed(path)
+    if path.is_file() and not is_packed:  # its size is known before it is read
+        return path.read_bytes() if path.stat().st_size <= limit else None
+    with _unpacked(path) if is_packed else path.open("rb") as file:
+        parts, size = [], 0
+        while part := file.read(1 << 16):
+            size += len(part)
+            if size > limit:
+                return None
+            parts.append(part)
+        return b"".join(parts)
 
 
 def room() -> int:

@@ -286,8 +286,8 @@ def matched(
     location: str,
     subject: str = "the header",
 ) -> Matched:
-    """Finds the canonical columns that are present. Raises `InputError` where one of `needed` is missing (`subject` is
-    what lacks it), and for a name that `--columns` gives and the file does not have."""
+    """Finds the canonical columns that are present. Raises `InputError` where one of `required` is missing (`subject`
+    is what lacks it), and for a name that `--columns` gives and the file does not have."""
     expected = (*required, *optional)
     places: dict[str, str] = {}
     for canonical in expected:

@@ -127,7 +127,7 @@ def run_on_all(world: ProcessGroup, work: Callable[[], T]) -> T:
 def assert_equal_on_all(world: ProcessGroup, digest: str) -> None:
     """Raises `InputError` (in the main process; the others end) where a process has another `digest` than it."""
     digests = world.all_gather(digest)
-    other = next((rank for rank, digest in enumerate(digests) if digest != digests[0]), None)
+    other = next((rank for rank, reported in enumerate(digests) if reported != digests[0]), None)
     if other is None:
         return
     if world.rank:

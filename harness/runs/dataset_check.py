@@ -188,7 +188,7 @@ def _spread(values: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
     first, *rest = values
     spread = {}
     for metric in first:
-        column = np.array([values[metric] for values in rest])
+        column = np.array([metrics[metric] for metrics in rest])
         spread[metric] = {
             "source": first[metric],
             "mean": float(column.mean()),

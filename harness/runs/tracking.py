@@ -138,7 +138,7 @@ class RunTracker:
         if spec.name == "mlflow":
             self.log_id = self._tracker.tracker.info.run_id
         if self.log_id != previous:
-            self._tracker.store_init_configuration({self._label(key): value for key, value in settings.items()})
+            self._tracker.store_init_configuration({self._label(name): value for name, value in settings.items()})
         self._stages: set[str] = set()
 
     def log(self, point: Point) -> None:
@@ -163,8 +163,7 @@ class RunTracker:
         self._tracker.finish()
 
     def _label(self, name: str) -> str:
-        """MLflow allows only some characters in a name."""
-        return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_")) if self.name == "mlflow" else name
+        return _mlflow_name(name) if self.name == "mlflow" else name
 
 
 def _start_accelerate() -> None:
@@ -307,3 +306,12 @@ def _read_state(path: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _mlflow_name(name: str) -> str:
+    """A valid name for MLflow.
+
+    >>> _mlflow_name("test/ndcg@10"), _mlflow_name("generating (valid)/loss")
+    ('test/ndcg_at_10', 'generating _valid_/loss')
+    """
+    return re.sub(r"[^\w\-. :/]", "_", name.replace("@", "_at_"))

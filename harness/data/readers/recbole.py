@@ -131,8 +131,8 @@ def _split_paths(folder: Path, name: str) -> list[Path]:
 def read_atomic(
     path: Path, required: tuple[str, ...], reading: Reading, optional: tuple[str, ...] = ()
 ) -> tuple[TableFile, Matched]:
-    """One atomic file, and which of its fields are which. It must have our columns `needed`, a timestamp as `float` and
-    the others as `token`; `optional` may be there."""
+    """One atomic file, and which of its fields are which. It must have our columns `required`, a timestamp as `float`
+    and the others as `token`; `optional` may be there."""
     types = _types(path)
     columns = matched(tuple(types), (), (*required, *optional), reading.only(types), f"{path} line 1")
     for canonical in required:

@@ -54,7 +54,7 @@ class TableFile:
         return (*self.notes, *self.bad.settle(len(self.rows) + self.bad.count))
 
     def matched(self, required: tuple[str, ...], optional: tuple[str, ...], reading: Reading) -> Matched:
-        """Which columns are which; `InputError` where one of `needed` is missing."""
+        """Which columns are which; `InputError` where one of `required` is missing."""
         return matched(self.columns, required, optional, reading, f"{self.path} line 1")
 
 
